@@ -1,0 +1,1 @@
+//! Static findings from embedded rules.

@@ -1,0 +1,1 @@
+//! Text, byte spans, languages, parsing, leaf tokens, diff and the CWE table.

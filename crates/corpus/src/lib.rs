@@ -1,0 +1,1 @@
+//! Vulnerability records in, PrimeVul+ out: readers, writers, de-duplication, splits.

@@ -1,0 +1,1 @@
+//! Answers to verdicts to rates with intervals, and paired comparison.

@@ -1,0 +1,1 @@
+//! One answer in, one verdict out: extract, parse, findings, tests, exploits.

@@ -1,0 +1,1 @@
+//! The decoder language model: load, forward, backward, sample, save.

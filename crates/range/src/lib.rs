@@ -1,0 +1,1 @@
+//! Our own tasks with functional and exploit tests, their generator and held-out levels.

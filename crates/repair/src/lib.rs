@@ -1,0 +1,1 @@
+//! Vul2Safe: analyse, repair, criticise, verify, and write implicit prompts.

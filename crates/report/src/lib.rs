@@ -1,0 +1,1 @@
+//! The HTML report of a run, drawn from its folder alone.

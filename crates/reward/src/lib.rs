@@ -1,0 +1,1 @@
+//! Evidence in an answer becomes one reward a token, with reasons.

@@ -1,0 +1,1 @@
+//! The run folder: resolved configuration, journal, atomic writes, metrics and samples.

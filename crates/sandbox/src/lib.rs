@@ -1,0 +1,1 @@
+//! Runs untrusted code with limits, without a network, under a deadline.

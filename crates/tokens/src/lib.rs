@@ -1,0 +1,1 @@
+//! Token ids to bytes and back: byte-level BPE, offsets, chat templates.

@@ -1,0 +1,1 @@
+//! SRCode: next-token training, SFT and PPO with token-level rewards.

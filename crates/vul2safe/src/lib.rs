@@ -1,0 +1,1 @@
+//! From real vulnerabilities to a measured, safer code model.

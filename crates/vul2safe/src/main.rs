@@ -1,0 +1,2 @@
+//! The `vul2safe` command.
+fn main() {}
