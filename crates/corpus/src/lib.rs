@@ -1,1 +1,46 @@
 //! Vulnerability records in, PrimeVul+ out: readers, writers, de-duplication, splits.
+//!
+//! A [`VulnerabilityRecord`] is what a data set says: a vulnerable function and, mostly, its fix. A [`RepairPair`]
+//! is one line of PrimeVul+: both sides, the labelled [`LabelledSpan`]s of their difference, the implicit prompts
+//! that ask for the function, and the evidence for which the pair was believed.
+//!
+//! The crate refuses to know how a pair is judged (that is `repair`) and what a span is worth (that is `reward`).
+//! It never runs code, and no line of input, however broken, makes it panic: each line ends as a record or as a
+//! [`Dropped`] entry with a [`DropReason`] and its place.
+//!
+//! ```
+//! use vul2safe_code::Language;
+//! use vul2safe_corpus::{diff_spans, Side};
+//!
+//! let vulnerable = "def find(db, name):\n    return db.execute(\"SELECT * FROM t WHERE n = '%s'\" % name)\n";
+//! let secure = "def find(db, name):\n    return db.execute(\"SELECT * FROM t WHERE n = ?\", (name,))\n";
+//! let spans = diff_spans(Language::Python, vulnerable, secure).unwrap();
+//! assert!(spans.iter().any(|span| span.side == Side::Vulnerable));
+//! assert!(spans.iter().any(|span| span.side == Side::Secure));
+//! ```
+
+mod check;
+mod columns;
+mod error;
+mod lines;
+mod pair;
+mod primevul;
+mod record;
+mod source;
+mod spans;
+mod splits;
+mod store;
+mod sven;
+
+pub use check::check_pair;
+pub use error::CorpusError;
+pub use pair::{
+    Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SpanOrigin, Verdict, content_hash, json_schema,
+};
+pub use primevul::PrimeVulRow;
+pub use record::{SourceId, Split, Tests, VulnerabilityRecord};
+pub use source::{ColumnMap, DropReason, Dropped, Imported, ReadLimits, Source, read};
+pub use spans::diff_spans;
+pub use splits::{SplitConfig, SplitSummary, assign_splits};
+pub use store::{read_primevul_plus, write_primevul_plus};
+pub use sven::{CharacterChange, SvenRow};

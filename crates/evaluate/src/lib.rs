@@ -1,1 +1,51 @@
-//! Answers to verdicts to rates with intervals, and paired comparison.
+//! Answers become verdicts, verdicts become rates with intervals and paired comparisons.
+//!
+//! Everything here is a pure function over verdicts; who answers, and how answers are judged, is the caller's. The
+//! crate knows nothing of rewards: what a model was paid for is no measure of what it does.
+//!
+//! ```
+//! let interval = vul2safe_evaluate::wilson(8, 10);
+//! assert!(interval.low > 0.48 && interval.high < 0.95);
+//! ```
+
+mod item;
+mod statistics;
+mod table;
+
+pub use item::{Answered, Item, items_from_tasks};
+pub use statistics::{Interval, McNemar, mcnemar, paired_difference, pass_at_k, wilson};
+pub use table::table;
+
+/// What can be wrong with an evaluation's input.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// A model has another number of answers than there are tasks.
+    #[error("`{model}` has {answers} answers for {items} tasks")]
+    AnswerCount {
+        /// The model.
+        model: String,
+        /// Answers it has.
+        answers: usize,
+        /// Tasks there are.
+        items: usize,
+    },
+    /// An answer belongs to another task than the one in its place.
+    #[error("`{model}`: answer {index} is for the task `{found}`, expected `{expected}`")]
+    AnswerOrder {
+        /// The model.
+        model: String,
+        /// Place of the answer.
+        index: usize,
+        /// Task the answer is for.
+        found: String,
+        /// Task in that place.
+        expected: String,
+    },
+}
+
+impl EvaluateError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some("the answers were made for another suite; evaluate the model again".to_owned())
+    }
+}

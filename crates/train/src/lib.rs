@@ -1,1 +1,41 @@
-//! SRCode: next-token training, SFT and PPO with token-level rewards.
+//! SRCode's training: next-token training, SFT, and PPO with one reward a token.
+//!
+//! The losses and advantages are pure functions over slices ([`math`]) that return their own gradients; the tape only
+//! carries these from the log-probs to the parameters. [`AdamW`] works in place on the parameters.
+//!
+//! The crate refuses to know what a reward means, what code is and how an answer is judged: the scorer of [`ppo()`] is a
+//! closure, and so is everything that watches a training. It does not decode ids and does not evaluate.
+//!
+//! ```
+//! use vul2safe_train::math::{PolicyClip, PolicyTokens, gae, policy_loss};
+//!
+//! // A reward on the second of three tokens, with λ = 0.5: the first token gets half of the credit, the last none.
+//! let result = gae(&[0.0, 1.0, 0.0], &[0.0, 0.0, 0.0], None, 1.0, 0.5);
+//! assert_eq!(result.advantages, [0.5, 1.0, 0.0]);
+//!
+//! // On the policy that sampled, the ratio is 1 and the gradient pushes with the advantage.
+//! let tokens = PolicyTokens {
+//!     log_prob: &[-1.0, -2.0, -0.5],
+//!     old_log_prob: &[-1.0, -2.0, -0.5],
+//!     advantages: &result.advantages,
+//!     weights: &[1.0, 1.0, 1.0],
+//! };
+//! let loss = policy_loss(&tokens, PolicyClip { low: 0.2, high: 0.2, dual: f32::INFINITY });
+//! assert_eq!(loss.gradient, [-0.5, -1.0, 0.0]);
+//! ```
+
+mod batches;
+mod error;
+pub mod math;
+pub mod optimizer;
+pub mod ppo;
+mod seeds;
+pub mod supervised;
+
+pub use error::{CallbackError, TrainError};
+pub use optimizer::{AdamW, OptimizerConfig, Schedule};
+pub use ppo::{
+    Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout,
+    ValueConfig, ValueStart, ppo, ppo_from,
+};
+pub use supervised::{Example, PretrainConfig, SftConfig, TrainSummary, pretrain, sft};

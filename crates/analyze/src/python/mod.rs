@@ -1,0 +1,24 @@
+//! The analysis of Python.
+
+mod calls;
+mod expressions;
+mod flow;
+mod guards;
+mod sinks_data;
+mod sinks_files;
+mod sinks_secrets;
+mod sinks_web;
+mod strings;
+mod value;
+
+use vul2safe_code::Parsed;
+
+use crate::Finding;
+
+/// All findings in a Python text, unordered.
+pub(crate) fn analyze(parsed: &Parsed) -> Vec<Finding> {
+    flow::Flow::new(parsed).run()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The table of rules.
+
+use vul2safe_code::{Cwe, Language, Severity};
+
+/// What a rule looks for, and what to do about its findings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// Stable id, as in [`crate::Finding::rule`].
+    pub id: &'static str,
+    /// The weakness.
+    pub cwe: Cwe,
+    /// The highest severity that its findings have.
+    pub severity: Severity,
+    /// The language; rules for C apply to C++ as well.
+    pub language: Language,
+    /// A short title.
+    pub title: &'static str,
+    /// How to repair what the rule finds.
+    pub help: &'static str,
+}
+
+const fn rule(
+    id: &'static str,
+    cwe: u32,
+    severity: Severity,
+    title: &'static str,
+    help: &'static str,
+) -> Rule {
+    Rule { id, cwe: Cwe(cwe), severity, language: Language::Python, title, help }
+}
+
+const fn rule_c(
+    id: &'static str,
+    cwe: u32,
+    severity: Severity,
+    title: &'static str,
+    help: &'static str,
+) -> Rule {
+    Rule { id, cwe: Cwe(cwe), severity, language: Language::C, title, help }
+}
+
+use Severity::{High, Low, Medium};
+
+static RULES: &[Rule] = &[
+    rule(
+        "sql-injection",
+        89,
+        High,
+        "SQL statement built from a value",
+        "pass values as bound parameters; choose identifiers from a fixed list",
+    ),
+    rule(
+        "os-command",
+        78,
+        High,
+        "Shell command built from a value",
+        "pass a list of arguments without a shell, or quote with shlex.quote",
+    ),
+    rule(
+        "path-traversal",
+        22,
+        High,
+        "Path joined from an unchecked name",
+        "resolve the path and check that it lies in the base folder, or take the base name only",
+    ),
+    rule(
+        "archive-traversal",
+        22,
+        High,
+        "Archive extracted without checking its members",
+        "pass filter=\"data\", or check each member's path",
+    ),
+    rule(
+        "deserialisation",
+        502,
+        High,
+        "Untrusted bytes deserialised",
+        "use a data-only format such as JSON, or yaml.safe_load",
+    ),
+    rule(
+        "code-injection",
+        95,
+        High,
+        "Value executed as code",
+        "use ast.literal_eval, a parser, or a table of functions",
+    ),
+    rule(
+        "xss",
+        79,
+        Medium,
+        "HTML built from an unescaped value",
+        "escape with html.escape or let a template engine do it",
+    ),
+    rule(
+        "predictable-random",
+        338,
+        Medium,
+        "Secret made by a predictable generator",
+        "use the secrets module",
+    ),
+    rule(
+        "weak-password-hash",
+        916,
+        Medium,
+        "Password hashed with a fast hash",
+        "use hashlib.scrypt, hashlib.pbkdf2_hmac or bcrypt with a salt",
+    ),
+    rule("weak-hash", 327, Medium, "Secret protected by a broken hash", "use hmac with SHA-256 or better"),
+    rule(
+        "temporary-file",
+        377,
+        Medium,
+        "Predictable temporary file",
+        "use tempfile.mkstemp, TemporaryDirectory or NamedTemporaryFile",
+    ),
+    rule(
+        "file-permissions",
+        732,
+        Medium,
+        "File open to every user",
+        "give the owner alone access (0o600, 0o700)",
+    ),
+    rule(
+        "open-redirect",
+        601,
+        Medium,
+        "Redirect to an unchecked address",
+        "allow only paths on this site, or hosts of a fixed list",
+    ),
+    rule(
+        "server-side-request",
+        918,
+        High,
+        "Request to an address whose host is not checked",
+        "parse the address and compare its host name with a fixed list",
+    ),
+    rule(
+        "log-injection",
+        117,
+        Low,
+        "Log line built from an unneutralised value",
+        "replace line breaks, or log the repr of the value",
+    ),
+    rule("timing-comparison", 208, Low, "Secret compared in variable time", "use hmac.compare_digest"),
+    rule(
+        "xml-external-entity",
+        611,
+        High,
+        "XML parser that resolves external entities",
+        "turn external entities off, or use defusedxml",
+    ),
+    rule_c(
+        "unbounded-copy",
+        120,
+        High,
+        "Copy without a bound",
+        "pass the size of the destination (snprintf, strlcpy, fgets), or check the length first",
+    ),
+    rule_c(
+        "stack-write",
+        787,
+        High,
+        "Write past a fixed buffer",
+        "keep the length or index below the size of the buffer",
+    ),
+    rule_c(
+        "format-string",
+        134,
+        High,
+        "Format string from a value",
+        "pass a constant format and the value as an argument",
+    ),
+    rule_c("shell-command", 78, High, "Shell command from a value", "use execve with a list of arguments"),
+    rule_c(
+        "use-after-free",
+        416,
+        High,
+        "Memory used after it was freed",
+        "free last, or set the pointer to NULL and check it",
+    ),
+    rule_c("double-free", 415, High, "Memory freed twice", "free once, and set the pointer to NULL"),
+    rule_c(
+        "unchecked-allocation",
+        476,
+        Medium,
+        "Allocation used unchecked",
+        "check the pointer for NULL before its first use",
+    ),
+];
+
+/// Every rule, for documentation and for reports.
+pub fn rules() -> &'static [Rule] {
+    RULES
+}
+
+/// The rule with this id.
+pub(crate) fn by_id(id: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.id == id)
+}

@@ -1,0 +1,194 @@
+//! Parsing a text into a tree whose spans refer to the text as it was given.
+
+use std::ops::ControlFlow;
+
+use tree_sitter::{Node, ParseOptions, ParseState, Parser, Tree};
+
+use crate::leaves::{Leaf, collect};
+use crate::{Language, Span};
+
+/// The longest text that is parsed, in bytes.
+pub const MAXIMUM_TEXT_BYTES: usize = 1 << 20;
+
+/// Why a text was not parsed at all. A text with syntax errors *is* parsed; see [`Parsed::is_clean`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The text is longer than [`MAXIMUM_TEXT_BYTES`].
+    #[error("the text has {bytes} bytes, more than the {MAXIMUM_TEXT_BYTES} that are parsed")]
+    TooLong {
+        /// Length of the text in bytes.
+        bytes: usize,
+    },
+    /// Error recovery would have taken out of all proportion to the length of the text.
+    #[error("the parser gave up on {bytes} bytes of {language} at byte {offset}: too many errors")]
+    TooComplex {
+        /// The language that was asked for.
+        language: Language,
+        /// Length of the text in bytes.
+        bytes: usize,
+        /// How far the parser had come.
+        offset: usize,
+    },
+    /// The grammar and the parser library are of incompatible versions.
+    #[error("the {language} grammar cannot be loaded: {why}")]
+    Grammar {
+        /// The language that was asked for.
+        language: Language,
+        /// What the parser library says.
+        why: String,
+    },
+}
+
+impl ParseError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ParseError::TooLong { .. } => Some("split the text, or drop the record".to_string()),
+            ParseError::TooComplex { language, .. } => {
+                Some(format!("check that the text is {language} at all"))
+            }
+            ParseError::Grammar { .. } => Some("build with the locked dependencies (--locked)".to_string()),
+        }
+    }
+}
+
+/// A text with its syntax tree and leaf tokens. All spans refer to the text as it was given.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    text: String,
+    language: Language,
+    tree: Tree,
+    leaves: Vec<Leaf>,
+}
+
+/// The parser reports its progress at least once in this many bytes of a text it has no trouble with; a text
+/// that needs more reports than this allows is being parsed over and over by error recovery. Counting reports
+/// instead of reading a clock keeps the result the same on every machine.
+const REPORTS_FLOOR: usize = 50_000;
+const REPORTS_PER_BYTE: usize = 4;
+
+/// Parses `text`. Texts with syntax errors give a tree that says where (see [`Parsed::first_error`]); only a
+/// text that is too long, or on which the parser gives up, is an error. Never panics.
+///
+/// A Python method may come with its original indentation, four or more spaces before `def`: the grammar's
+/// scanner measures indentation from line ends, so the first line may stand anywhere.
+///
+/// ```
+/// use vul2safe_code::{Language, parse};
+///
+/// let parsed = parse(Language::Python, "    @property\n    def size(self):\n        return self._size\n")?;
+/// assert!(parsed.is_clean());
+/// assert_eq!(parsed.functions()[0].span.start, 4);
+/// # Ok::<(), vul2safe_code::ParseError>(())
+/// ```
+pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
+    let bytes = text.len();
+    if bytes > MAXIMUM_TEXT_BYTES {
+        return Err(ParseError::TooLong { bytes });
+    }
+    let mut parser = Parser::new();
+    parser
+        .set_language(&language.grammar())
+        .map_err(|error| ParseError::Grammar { language, why: error.to_string() })?;
+    let mut reports_left = REPORTS_FLOOR + REPORTS_PER_BYTE * bytes;
+    let mut offset = 0;
+    let mut progress = |state: &ParseState| {
+        offset = state.current_byte_offset();
+        if reports_left == 0 {
+            return ControlFlow::Break(());
+        }
+        reports_left -= 1;
+        ControlFlow::Continue(())
+    };
+    let source = text.as_bytes();
+    let tree = parser.parse_with_options(
+        &mut |start, _| source.get(start..).unwrap_or_default(),
+        None,
+        Some(ParseOptions::new().progress_callback(&mut progress)),
+    );
+    let tree = tree.ok_or(ParseError::TooComplex { language, bytes, offset })?;
+    let leaves = collect(tree.root_node(), text, language);
+    Ok(Parsed { text: text.to_string(), language, tree, leaves })
+}
+
+impl Parsed {
+    /// The text as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The language it was parsed as.
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
+    /// The root of the syntax tree. Byte offsets of its nodes refer to [`Parsed::text`].
+    pub fn root(&self) -> Node<'_> {
+        self.tree.root_node()
+    }
+
+    /// Whether the text parsed without any error or missing token, and holds at least one leaf token.
+    ///
+    /// A text of nothing but comments and white space is not clean: no answer can be judged by it.
+    pub fn is_clean(&self) -> bool {
+        !self.tree.root_node().has_error() && !self.leaves.is_empty()
+    }
+
+    /// Where the first syntax error lies (an ERROR node, or the place of a missing token).
+    pub fn first_error(&self) -> Option<Span> {
+        let mut cursor = self.tree.walk();
+        if !cursor.node().has_error() {
+            return None;
+        }
+        loop {
+            let node = cursor.node();
+            if node.is_error() || node.is_missing() {
+                return Some(Span::from(node.byte_range()));
+            }
+            if node.has_error() && cursor.goto_first_child() {
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return Some(Span::from(self.tree.root_node().byte_range()));
+                }
+            }
+        }
+    }
+
+    /// The leaf tokens, in order, non-overlapping, without comments and white space.
+    pub fn leaves(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
+    /// The text of leaf `index`; empty where there is no such leaf.
+    pub fn leaf_text(&self, index: usize) -> &str {
+        self.leaves.get(index).and_then(|leaf| leaf.span.text(&self.text)).unwrap_or_default()
+    }
+
+    /// The text of a node of this tree.
+    pub fn node_text(&self, node: Node<'_>) -> &str {
+        self.text.get(node.byte_range()).unwrap_or_default()
+    }
+
+    /// Calls `visit` on every node of the subtree of `node`, parents before children, in order of the text.
+    /// Where `visit` returns `false` the node's children are skipped. Uses no recursion, so nesting of any
+    /// depth is safe.
+    pub fn walk<'tree>(node: Node<'tree>, mut visit: impl FnMut(Node<'tree>) -> bool) {
+        let mut cursor = node.walk();
+        loop {
+            if visit(cursor.node()) && cursor.goto_first_child() {
+                continue;
+            }
+            // The cursor was made at `node`, and never leaves its subtree.
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! PrimeVul v0.1: C and C++ functions, one a line; in the `_paired` files a flaw and its fix on consecutive lines.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Number, Value};
+use vul2safe_code::{Cwe, Language, parse};
+
+use crate::lines::Lines;
+use crate::source::{Collector, Refusal, kind, optional, required, weaknesses};
+use crate::{CorpusError, DropReason, SourceId, VulnerabilityRecord};
+
+/// One line of PrimeVul v0.1. Numbers keep every digit: `func_hash` has up to 39 of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PrimeVulRow {
+    /// Index in the data set.
+    pub idx: Option<Number>,
+    /// Project name.
+    pub project: Option<String>,
+    /// Fixing commit.
+    pub commit_id: Option<String>,
+    /// Project address.
+    pub project_url: Option<String>,
+    /// Commit address.
+    pub commit_url: Option<String>,
+    /// Commit message.
+    pub commit_message: Option<String>,
+    /// 1 for a vulnerable function, 0 for any other.
+    pub target: u8,
+    /// The function.
+    pub func: String,
+    /// Hash of the function, as the data set writes it.
+    pub func_hash: Option<Number>,
+    /// Path of the file; the data set writes the word `None` where it has none.
+    pub file_name: Option<String>,
+    /// Hash of the file.
+    pub file_hash: Option<Number>,
+    /// Weaknesses.
+    pub cwe: Vec<Cwe>,
+    /// CVE id.
+    pub cve: Option<String>,
+    /// CVE text.
+    pub cve_desc: Option<String>,
+    /// CVE address.
+    pub nvd_url: Option<String>,
+}
+
+impl PrimeVulRow {
+    /// Reads the fields of one line. Only `target` and `func` are needed.
+    ///
+    /// # Errors
+    /// The reason to drop the line, and what is wrong with which field.
+    pub fn from_object(object: &Map<String, Value>) -> Result<Self, (DropReason, String)> {
+        let text = |field: &str| optional(object.get(field));
+        let number = |field: &str| match object.get(field) {
+            Some(Value::Number(number)) => Some(number.clone()),
+            // Tools that cannot hold 128 bits write such numbers as strings.
+            Some(Value::String(digits)) => digits.parse::<Number>().ok(),
+            _ => None,
+        };
+        let target = match object.get("target") {
+            Some(Value::Number(number)) => match number.as_u64() {
+                Some(target @ (0 | 1)) => target as u8,
+                _ => {
+                    return Err((
+                        DropReason::InvalidValue,
+                        format!("field `target` is {number}, not 0 or 1"),
+                    ));
+                }
+            },
+            Some(other) => {
+                return Err((
+                    DropReason::WrongType,
+                    format!("field `target` is {}, not a number", kind(other)),
+                ));
+            }
+            None => return Err((DropReason::MissingField, "field `target` is absent".into())),
+        };
+        Ok(Self {
+            idx: number("idx"),
+            project: text("project"),
+            commit_id: text("commit_id"),
+            project_url: text("project_url"),
+            commit_url: text("commit_url"),
+            commit_message: text("commit_message"),
+            target,
+            func: required(object, "func")?.to_owned(),
+            func_hash: number("func_hash"),
+            file_name: text("file_name"),
+            file_hash: number("file_hash"),
+            cwe: weaknesses(object.get("cwe")),
+            cve: text("cve"),
+            cve_desc: text("cve_desc"),
+            nvd_url: text("nvd_url"),
+        })
+    }
+
+    /// `idx:func_hash`, with `?` for what the line lacks.
+    fn name(&self) -> String {
+        let text = |number: &Option<Number>| number.as_ref().map_or("?".to_owned(), Number::to_string);
+        format!("{}:{}", text(&self.idx), text(&self.func_hash))
+    }
+
+    /// Whether two lines can be the halves of one pair.
+    fn pairs_with(&self, other: &Self) -> bool {
+        self.target != other.target && self.project == other.project && self.commit_id == other.commit_id
+    }
+
+    fn into_record(self, secure: Option<Self>) -> VulnerabilityRecord {
+        let dataset = if secure.is_some() { "primevul-paired" } else { "primevul" };
+        let id = match &secure {
+            Some(secure) => format!("{}|{}", self.name(), secure.name()),
+            None => self.name(),
+        };
+        let number = self.idx.as_ref().or(self.func_hash.as_ref()).map_or("x".to_owned(), Number::to_string);
+        let mut cwe = self.cwe;
+        for other in secure.iter().flat_map(|secure| &secure.cwe) {
+            if !cwe.contains(other) {
+                cwe.push(*other);
+            }
+        }
+        VulnerabilityRecord {
+            id: format!("primevul-{number}"),
+            language: language(self.file_name.as_deref(), &self.func),
+            cwe,
+            cve: self.cve.or_else(|| secure.as_ref().and_then(|secure| secure.cve.clone())),
+            project: self.project,
+            commit: self.commit_id,
+            license: None,
+            file_name: self.file_name,
+            function: None,
+            description: self.cve_desc.or(self.commit_message),
+            vulnerable: self.func,
+            secure: secure.map(|secure| secure.func),
+            tests: None,
+            split: None,
+            source: SourceId { dataset: dataset.into(), id },
+        }
+    }
+}
+
+/// C or C++ for code whose file does not say: C where it parses as C, else C++ where it parses as that.
+pub(crate) fn c_family(code: &str) -> Language {
+    let clean = |language| parse(language, code).is_ok_and(|parsed| parsed.is_clean());
+    if clean(Language::C) {
+        Language::C
+    } else if clean(Language::Cpp) || code.contains("::") {
+        Language::Cpp
+    } else {
+        Language::C
+    }
+}
+
+/// PrimeVul holds C and C++ only; `.h` and nameless files are told apart by their text.
+fn language(file_name: Option<&str>, code: &str) -> Language {
+    let extension =
+        file_name.and_then(|name| Path::new(name).extension()).and_then(|extension| extension.to_str());
+    match extension.and_then(Language::from_extension) {
+        Some(language @ (Language::C | Language::Cpp)) if extension != Some("h") => language,
+        _ => c_family(code),
+    }
+}
+
+/// One line of the single files: a vulnerable function without its fix.
+pub(crate) fn record_single(object: &Map<String, Value>) -> Result<VulnerabilityRecord, Refusal> {
+    let row = PrimeVulRow::from_object(object)?;
+    if row.target == 0 {
+        return Err((DropReason::NotVulnerable, "target is 0: the function is not vulnerable".into()));
+    }
+    Ok(row.into_record(None))
+}
+
+/// The paired files. A line joins the next one when project and commit agree and their targets differ; a pair whose
+/// fix comes first is turned round and noted as mended; a line without a partner is dropped.
+pub(crate) fn read_paired<R: BufRead>(
+    path: &Path,
+    file: &str,
+    lines: Lines<R>,
+    collector: &mut Collector<'_>,
+) -> Result<(), CorpusError> {
+    let mut waiting: Option<(usize, PrimeVulRow)> = None;
+    let alone = |collector: &mut Collector<'_>, waiting: Option<(usize, PrimeVulRow)>| {
+        if let Some((line, row)) = waiting {
+            let missing = if row.target == 1 { "fix (target 0)" } else { "vulnerable function (target 1)" };
+            let detail = format!("the next line is not its {missing} of the same project and commit");
+            collector.add(file, line, Err((DropReason::PartnerMissing, detail)));
+        }
+    };
+    for line in lines {
+        let line = line.map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
+        match line.object().and_then(|object| PrimeVulRow::from_object(&object)) {
+            Err(refusal) => {
+                alone(collector, waiting.take());
+                collector.add(file, line.number, Err(refusal));
+            }
+            Ok(row) => match waiting.take() {
+                Some((first_line, first)) if first.pairs_with(&row) => {
+                    let swapped = first.target == 0;
+                    let (vulnerable, secure) = if swapped { (row, first) } else { (first, row) };
+                    let added = collector.add(file, first_line, Ok(vulnerable.into_record(Some(secure))));
+                    if swapped && added {
+                        let detail = "the fix stands before the flaw; the sides were put right by `target`";
+                        collector.mended(file, first_line, (DropReason::SwappedSides, detail.into()));
+                    }
+                }
+                unpaired => {
+                    alone(collector, unpaired);
+                    waiting = Some((line.number, row));
+                }
+            },
+        }
+    }
+    alone(collector, waiting.take());
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! The other side of `driver.py`: what it is given, and what its reports mean.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use serde::Deserialize;
+use vul2safe_sandbox::{Ended, Limit, Outcome};
+
+use crate::verdict::TestResult;
+
+/// The program that runs inside the sandbox.
+pub(crate) const DRIVER: &str = include_str!("driver.py");
+
+/// Which of the two sets a test belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    Functional,
+    Exploit,
+}
+
+impl Set {
+    fn name(self) -> &'static str {
+        match self {
+            Set::Functional => "functional",
+            Set::Exploit => "exploit",
+        }
+    }
+}
+
+/// One test to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) set: Set,
+    pub(crate) test: String,
+}
+
+/// The names of the top-level functions `test_…` in a test source, each once, in order.
+pub(crate) fn test_names(source: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for line in source.lines() {
+        let Some(rest) = line.strip_prefix("def ") else { continue };
+        let rest = rest.trim_start();
+        let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_');
+        let name = &rest[..end.unwrap_or(rest.len())];
+        if name.starts_with("test_") && !names.iter().any(|seen| seen == name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
+/// Unpredictable text of 32 characters. The standard library seeds each `RandomState` from the system's random source.
+pub(crate) fn nonce() -> String {
+    let half = || RandomState::new().hash_one(0u8);
+    format!("{:016x}{:016x}", half(), half())
+}
+
+/// What the driver reads from standard input.
+pub(crate) fn input(
+    answer: &str,
+    functional: &str,
+    exploit: &str,
+    work: &[Work],
+    nonces: &[String],
+    test_seconds: f64,
+    packages: &[String],
+) -> Vec<u8> {
+    let list: String = work.iter().map(|work| format!("{} {}\n", work.set.name(), work.test)).collect();
+    let mut input = format!(
+        "{} {} {} {} {test_seconds} {}\n",
+        answer.len(),
+        functional.len(),
+        exploit.len(),
+        list.len(),
+        packages.join(" ")
+    );
+    for text in [answer, functional, exploit, &list] {
+        input.push_str(text);
+    }
+    for nonce in nonces {
+        input.push_str(nonce);
+    }
+    input.into_bytes()
+}
+
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    index: usize,
+    message: String,
+    nonce: String,
+}
+
+/// What one run of the driver told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The complaint of Python's own compiler.
+    pub(crate) syntax: Option<String>,
+    /// Whether the compiler was done with the answer.
+    pub(crate) compiled: bool,
+    /// Place in the list of work → result and message; only reports that carry the right nonce.
+    results: HashMap<usize, (String, String)>,
+    /// The last test that was begun.
+    last_started: Option<usize>,
+    ended: Ended,
+}
+
+impl Told {
+    pub(crate) fn new(outcome: &Outcome, nonces: &[String]) -> Told {
+        let mut told = Told {
+            syntax: None,
+            compiled: false,
+            results: HashMap::new(),
+            last_started: None,
+            ended: outcome.ended.clone(),
+        };
+        for line in outcome.report.split(|&byte| byte == b'\n') {
+            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            match line.event.as_str() {
+                // The compiler's word counts only before any foreign code ran.
+                "syntax" if !told.compiled => told.syntax = Some(line.message),
+                "compiled" => told.compiled = true,
+                "started" => told.last_started = Some(line.index),
+                _ if nonces.get(line.index) == Some(&line.nonce) => {
+                    told.results.entry(line.index).or_insert((line.event, line.message));
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+
+    /// Whether the driver was never started.
+    pub(crate) fn not_run(&self) -> bool {
+        matches!(self.ended, Ended::NotRun { .. })
+    }
+
+    /// Whether a test of this set was begun.
+    pub(crate) fn reached(&self, work: &[Work], set: Set) -> bool {
+        let begun = self.last_started.and_then(|index| work.get(index));
+        begun.is_some_and(|work| work.set == set) || self.results.keys().any(|&index| work[index].set == set)
+    }
+
+    /// The result of one set: its first test that did not pass decides, because the driver stops there.
+    pub(crate) fn result(&self, work: &[Work], set: Set) -> TestResult {
+        if let Ended::NotRun { why } = &self.ended {
+            return TestResult::NotRun { why: why.clone() };
+        }
+        let mut passed = 0;
+        for (index, work) in work.iter().enumerate().filter(|(_, work)| work.set == set) {
+            let test = work.test.clone();
+            let Some((event, message)) = self.results.get(&index) else {
+                return self.unreported(index, test, set);
+            };
+            let message = message.clone();
+            return match (event.as_str(), set) {
+                ("passed", _) => {
+                    passed += 1;
+                    continue;
+                }
+                ("failed", _) => TestResult::Failed { test, message },
+                ("unloaded", Set::Functional) => {
+                    TestResult::Failed { test, message: format!("the answer does not load: {message}") }
+                }
+                ("unloaded", Set::Exploit) => {
+                    TestResult::NotRun { why: format!("the answer does not load: {message}") }
+                }
+                ("timed_out", _) => TestResult::TimedOut { test: Some(test) },
+                _ => TestResult::NotRun { why: format!("the test {test} is broken: {message}") },
+            };
+        }
+        TestResult::Passed { tests: passed }
+    }
+
+    /// A test without a report: the process ended before or inside it.
+    fn unreported(&self, index: usize, test: String, set: Set) -> TestResult {
+        match (&self.ended, set) {
+            (Ended::Killed { limit: Limit::WallClock | Limit::Cpu }, _) => {
+                TestResult::TimedOut { test: (self.last_started == Some(index)).then_some(test) }
+            }
+            (Ended::Killed { limit }, _) => TestResult::Killed { limit: limit.to_string() },
+            (ended, Set::Functional) => {
+                let message = format!("no result: {}", how(ended));
+                TestResult::Failed { test, message }
+            }
+            (ended, Set::Exploit) => {
+                TestResult::NotRun { why: format!("no result of the test {test}: {}", how(ended)) }
+            }
+        }
+    }
+}
+
+fn how(ended: &Ended) -> String {
+    match ended {
+        Ended::Exited { code } => format!("the process ended early with exit status {code}"),
+        Ended::Signalled { signal } => format!("the process crashed with signal {signal}"),
+        Ended::Killed { limit } => format!("the process reached the limit on {limit}"),
+        Ended::NotRun { why } => why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn told(report: &str, ended: Ended, nonces: &[String]) -> Told {
+        let outcome = Outcome {
+            ended,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            report: report.as_bytes().to_vec(),
+            wall: Duration::ZERO,
+        };
+        Told::new(&outcome, nonces)
+    }
+
+    #[test]
+    fn names_are_top_level_and_unique() {
+        let source = "import os\ndef test_a(answer):\n    def test_inner(answer): pass\ndef helper(): pass\n\
+                      def test_b (answer): pass\ndef test_a(answer): pass\nclass X:\n    def test_c(self): pass\n";
+        assert_eq!(test_names(source), ["test_a", "test_b"]);
+        assert!(test_names("").is_empty());
+    }
+
+    #[test]
+    fn only_the_right_nonce_counts() {
+        let work = vec![Work { set: Set::Functional, test: "test_a".into() }];
+        let nonces = vec![nonce()];
+        assert_eq!(nonces[0].len(), 32);
+        assert_ne!(nonce(), nonces[0]);
+        let line = |nonce: &str| {
+            format!(
+                "garbage\n{{\"event\":\"passed\",\"index\":0,\"message\":\"\",\"nonce\":\"{nonce}\"}}\nOK\n"
+            )
+        };
+        let ended = Ended::Exited { code: 0 };
+        let right = told(&line(&nonces[0]), ended.clone(), &nonces).result(&work, Set::Functional);
+        assert_eq!(right, TestResult::Passed { tests: 1 });
+        let wrong = told(&line("0123"), ended, &nonces).result(&work, Set::Functional);
+        assert!(matches!(wrong, TestResult::Failed { .. }), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_end_explains_a_missing_report() {
+        let work = vec![
+            Work { set: Set::Functional, test: "test_a".into() },
+            Work { set: Set::Exploit, test: "test_b".into() },
+        ];
+        let nonces = vec![nonce(), nonce()];
+        let started = r#"{"event":"started","index":0,"message":"","nonce":""}"#;
+        let late = told(started, Ended::Killed { limit: Limit::WallClock }, &nonces);
+        assert_eq!(late.result(&work, Set::Functional), TestResult::TimedOut { test: Some("test_a".into()) });
+        assert_eq!(late.result(&work, Set::Exploit), TestResult::TimedOut { test: None });
+        let flood = told("", Ended::Killed { limit: Limit::Output }, &nonces);
+        assert_eq!(flood.result(&work, Set::Functional), TestResult::Killed { limit: "output size".into() });
+        let left = told("", Ended::Exited { code: 0 }, &nonces);
+        assert!(matches!(left.result(&work, Set::Functional), TestResult::Failed { .. }));
+        assert!(matches!(left.result(&work, Set::Exploit), TestResult::NotRun { .. }));
+    }
+}

@@ -1,0 +1,540 @@
+//! Causal grouped-query attention over packed sequences, in blocks, with the log-sum-exp kept for the backward pass.
+//!
+//! The rows of `qkv` hold all query heads, then all key heads, then all value heads of a token. Probabilities exist for one
+//! block of queries and keys at a time (FlashAttention; Dao et al., 2022) and are recomputed from the log-sum-exp.
+
+use rayon::prelude::*;
+
+use super::matmul::{Product, Strided};
+use super::rows::{dot, lanes};
+use super::simd::{Kernel, Simd, dispatch};
+
+/// Queries in a block.
+const QUERIES: usize = 32;
+/// Keys in a block.
+const KEYS: usize = 96;
+
+/// The sizes of an attention layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    /// Query heads.
+    pub(crate) query: usize,
+    /// Key and value heads.
+    pub(crate) key: usize,
+    /// Width of a head.
+    pub(crate) width: usize,
+}
+
+impl Heads {
+    /// Numbers in a row of `qkv`.
+    pub(crate) fn row(&self) -> usize {
+        (self.query + 2 * self.key) * self.width
+    }
+
+    /// Numbers in a row of the output.
+    pub(crate) fn out(&self) -> usize {
+        self.query * self.width
+    }
+
+    fn group(&self) -> usize {
+        self.query / self.key
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+}
+
+/// A slice that several threads write at places that never overlap.
+#[derive(Clone, Copy)]
+struct Shared {
+    data: *mut f32,
+    length: usize,
+}
+// SAFETY: the functions below give every task its own heads of its own sequence, so that no number is written twice.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new(data: &mut [f32]) -> Shared {
+        Shared { data: data.as_mut_ptr(), length: data.len() }
+    }
+
+    /// `count` numbers at `at`.
+    ///
+    /// # Safety
+    /// No other part that is alive overlaps them.
+    #[allow(clippy::mut_from_ref, reason = "disjoint parts, as the contract says")]
+    unsafe fn part(&self, at: usize, count: usize) -> &mut [f32] {
+        assert!(at + count <= self.length);
+        // SAFETY: inside the slice by the assertion, alone by the contract.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), count) }
+    }
+}
+
+/// All (sequence, key head) pairs of a batch.
+fn tasks(offsets: &[u32], heads: Heads) -> Vec<(usize, usize, usize)> {
+    offsets
+        .windows(2)
+        .filter(|pair| pair[0] < pair[1])
+        .flat_map(|pair| (0..heads.key).map(move |head| (pair[0] as usize, pair[1] as usize, head)))
+        .collect()
+}
+
+/// Writes `out` (`[tokens, query·width]`) and, for the backward pass, `log_sum_exp` (`[tokens, query]`).
+pub(crate) fn forward(qkv: &[f32], offsets: &[u32], heads: Heads, out: &mut [f32], log_sum_exp: &mut [f32]) {
+    let (out, log_sum_exp) = (Shared::new(out), Shared::new(log_sum_exp));
+    tasks(offsets, heads).into_par_iter().for_each(|(start, end, head)| {
+        dispatch(Forward { qkv, start, end, head, heads, out, log_sum_exp });
+    });
+}
+
+/// Copies `length` rows of `width` numbers into columns: `to[d][j] = from[j][d]`.
+#[inline(always)]
+fn transpose(from: &[f32], row: usize, width: usize, length: usize, to: &mut [f32]) {
+    for j in 0..length {
+        let source = &from[j * row..j * row + width];
+        for (d, value) in source.iter().enumerate() {
+            to[d * length + j] = *value;
+        }
+    }
+}
+
+struct Forward<'a> {
+    qkv: &'a [f32],
+    start: usize,
+    end: usize,
+    head: usize,
+    heads: Heads,
+    out: Shared,
+    log_sum_exp: Shared,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Forward { qkv, start, end, head, heads, out, log_sum_exp } = self;
+        let (length, width, row) = (end - start, heads.width, heads.row());
+        let sequence = &qkv[start * row..end * row];
+        let key_at = (heads.query + head) * width;
+        let value_at = key_at + heads.key * width;
+        let mut keys = vec![0.0; width * length];
+        transpose(&sequence[key_at..], row, width, length, &mut keys);
+        let mut scores = vec![0.0; QUERIES * KEYS];
+        let mut sums = vec![0.0; QUERIES * width];
+        for query_head in head * heads.group()..(head + 1) * heads.group() {
+            for first in (0..length).step_by(QUERIES) {
+                let queries = QUERIES.min(length - first);
+                let mut peak = [f32::MIN; QUERIES];
+                let mut total = [0.0f32; QUERIES];
+                sums.fill(0.0);
+                for key in (0..first + queries).step_by(KEYS) {
+                    let count = KEYS.min(first + queries - key);
+                    // SAFETY: the processor has the features of S; every row below is inside its buffer.
+                    unsafe {
+                        Product {
+                            m: queries,
+                            n: count,
+                            k: width,
+                            a: Strided::rows(&sequence[first * row + query_head * width..], row),
+                            b: &keys[key..],
+                            b_row: length,
+                            out: &mut scores,
+                            out_row: KEYS,
+                            accumulate: false,
+                        }
+                        .with::<S>();
+                        for query in 0..queries {
+                            let visible = (first + query + 1).saturating_sub(key).min(count);
+                            let line = &mut scores[query * KEYS..query * KEYS + count];
+                            if visible == 0 {
+                                line.fill(0.0);
+                                continue;
+                            }
+                            let block_peak = largest::<S>(&line[..visible]) * heads.scale();
+                            let new_peak = peak[query].max(block_peak);
+                            let shrink = (peak[query] - new_peak).exp();
+                            if shrink != 1.0 {
+                                for value in &mut sums[query * width..(query + 1) * width] {
+                                    *value *= shrink;
+                                }
+                            }
+                            line[visible..].fill(0.0);
+                            let sum = exponentials::<S>(&mut line[..visible], heads.scale(), new_peak);
+                            total[query] = total[query] * shrink + sum;
+                            peak[query] = new_peak;
+                        }
+                        Product {
+                            m: queries,
+                            n: width,
+                            k: count,
+                            a: Strided::rows(&scores, KEYS),
+                            b: &sequence[key * row + value_at..],
+                            b_row: row,
+                            out: &mut sums,
+                            out_row: width,
+                            accumulate: true,
+                        }
+                        .with::<S>();
+                    }
+                }
+                for query in 0..queries {
+                    let token = start + first + query;
+                    // SAFETY: this task alone writes this head of this sequence.
+                    let (target, kept) = unsafe {
+                        (
+                            out.part(token * heads.out() + query_head * width, width),
+                            log_sum_exp.part(token * heads.query + query_head, 1),
+                        )
+                    };
+                    for (target, sum) in target.iter_mut().zip(&sums[query * width..]) {
+                        *target = sum / total[query];
+                    }
+                    kept[0] = peak[query] + total[query].ln();
+                }
+            }
+        }
+    }
+}
+
+/// Largest number of a row.
+///
+/// # Safety
+/// The processor has the features of `S`.
+#[inline(always)]
+unsafe fn largest<S: Simd>(line: &[f32]) -> f32 {
+    let mut tail = f32::MIN;
+    // SAFETY: no lane beyond the row is touched.
+    unsafe {
+        let mut best = S::splat(f32::MIN);
+        lanes!(S, line.len(), at => best = S::max(best, S::load(line.as_ptr().add(at))),
+            count => for value in &line[at..at + count] { tail = tail.max(*value); });
+        S::largest(best).max(tail)
+    }
+}
+
+/// Replaces each x by e^(x·scale − shift) and gives back the sum.
+///
+/// # Safety
+/// The processor has the features of `S`.
+#[inline(always)]
+pub(super) unsafe fn exponentials<S: Simd>(line: &mut [f32], scale: f32, shift: f32) -> f32 {
+    let length = line.len();
+    let line = line.as_mut_ptr();
+    // SAFETY: no lane beyond the row is touched.
+    unsafe {
+        let mut sum = S::splat(0.0);
+        let (scale, shift) = (S::splat(scale), S::splat(-shift));
+        let mut tail = 0.0;
+        lanes!(S, length, at => {
+            let value = S::exp(S::fma(S::load(line.add(at)), scale, shift));
+            S::store(line.add(at), value);
+            sum = S::add(sum, value);
+        }, count => {
+            let value = S::exp(S::fma(S::load_partial(line.add(at), count), scale, shift));
+            S::store_partial(line.add(at), value, count);
+            for index in at..at + count {
+                tail += *line.add(index);
+            }
+        });
+        S::sum(sum) + tail
+    }
+}
+
+/// What the forward pass saw and made.
+#[derive(Clone, Copy)]
+pub(crate) struct Saved<'a> {
+    pub(crate) qkv: &'a [f32],
+    pub(crate) out: &'a [f32],
+    pub(crate) log_sum_exp: &'a [f32],
+}
+
+/// Writes the gradient of `qkv` from the gradient of the output.
+pub(crate) fn backward(saved: Saved<'_>, dout: &[f32], offsets: &[u32], heads: Heads, dqkv: &mut [f32]) {
+    let dqkv = Shared::new(dqkv);
+    tasks(offsets, heads).into_par_iter().for_each(|(start, end, head)| {
+        dispatch(Backward { saved, dout, start, end, head, heads, dqkv });
+    });
+}
+
+struct Backward<'a> {
+    saved: Saved<'a>,
+    dout: &'a [f32],
+    start: usize,
+    end: usize,
+    head: usize,
+    heads: Heads,
+    dqkv: Shared,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Backward { saved, dout, start, end, head, heads, dqkv } = self;
+        let (length, width, row) = (end - start, heads.width, heads.row());
+        let sequence = &saved.qkv[start * row..end * row];
+        let dsequence = &dout[start * heads.out()..end * heads.out()];
+        let key_at = (heads.query + head) * width;
+        let value_at = key_at + heads.key * width;
+        let mut keys = vec![0.0; width * length];
+        let mut values = vec![0.0; width * length];
+        transpose(&sequence[key_at..], row, width, length, &mut keys);
+        transpose(&sequence[value_at..], row, width, length, &mut values);
+        let mut dkeys = vec![0.0; length * width];
+        let mut dvalues = vec![0.0; length * width];
+        let mut probabilities = vec![0.0; QUERIES * KEYS];
+        let mut dscores = vec![0.0; QUERIES * KEYS];
+        let mut dqueries = vec![0.0; QUERIES * width];
+        for query_head in head * heads.group()..(head + 1) * heads.group() {
+            let query_at = query_head * width;
+            for first in (0..length).step_by(QUERIES) {
+                let queries = QUERIES.min(length - first);
+                dqueries.fill(0.0);
+                // Row sums of dO ∘ O, the correction of the softmax gradient.
+                let mut correction = [0.0f32; QUERIES];
+                for (query, correction) in correction.iter_mut().enumerate().take(queries) {
+                    let at = (start + first + query) * heads.out() + query_at;
+                    // SAFETY: both rows are `width` long.
+                    *correction = unsafe {
+                        dot::<S>(saved.out[at..at + width].as_ptr(), dout[at..at + width].as_ptr(), width)
+                    };
+                }
+                for key in (0..first + queries).step_by(KEYS) {
+                    let count = KEYS.min(first + queries - key);
+                    let query_rows = Strided::rows(&sequence[first * row + query_at..], row);
+                    let dout_rows = &dsequence[first * heads.out() + query_at..];
+                    // SAFETY: the processor has the features of S; every row below is inside its buffer.
+                    unsafe {
+                        Product {
+                            m: queries,
+                            n: count,
+                            k: width,
+                            a: query_rows,
+                            b: &keys[key..],
+                            b_row: length,
+                            out: &mut probabilities,
+                            out_row: KEYS,
+                            accumulate: false,
+                        }
+                        .with::<S>();
+                        Product {
+                            m: queries,
+                            n: count,
+                            k: width,
+                            a: Strided::rows(dout_rows, heads.out()),
+                            b: &values[key..],
+                            b_row: length,
+                            out: &mut dscores,
+                            out_row: KEYS,
+                            accumulate: false,
+                        }
+                        .with::<S>();
+                        for (query, correction) in correction.iter().enumerate().take(queries) {
+                            let visible = (first + query + 1).saturating_sub(key).min(count);
+                            let token = start + first + query;
+                            let line = query * KEYS..query * KEYS + count;
+                            let (line, dline) = (&mut probabilities[line.clone()], &mut dscores[line]);
+                            line[visible..].fill(0.0);
+                            dline[visible..].fill(0.0);
+                            score_gradients::<S>(
+                                &mut line[..visible],
+                                &mut dline[..visible],
+                                heads.scale(),
+                                saved.log_sum_exp[token * heads.query + query_head],
+                                *correction,
+                            );
+                        }
+                        Product {
+                            m: queries,
+                            n: width,
+                            k: count,
+                            a: Strided::rows(&dscores, KEYS),
+                            b: &sequence[key * row + key_at..],
+                            b_row: row,
+                            out: &mut dqueries,
+                            out_row: width,
+                            accumulate: true,
+                        }
+                        .with::<S>();
+                        Product {
+                            m: count,
+                            n: width,
+                            k: queries,
+                            a: Strided::rows(&dscores, KEYS).transposed(),
+                            b: &sequence[first * row + query_at..],
+                            b_row: row,
+                            out: &mut dkeys[key * width..],
+                            out_row: width,
+                            accumulate: true,
+                        }
+                        .with::<S>();
+                        Product {
+                            m: count,
+                            n: width,
+                            k: queries,
+                            a: Strided::rows(&probabilities, KEYS).transposed(),
+                            b: dout_rows,
+                            b_row: heads.out(),
+                            out: &mut dvalues[key * width..],
+                            out_row: width,
+                            accumulate: true,
+                        }
+                        .with::<S>();
+                    }
+                }
+                for query in 0..queries {
+                    // SAFETY: this task alone writes this head of this sequence.
+                    let target = unsafe { dqkv.part((start + first + query) * row + query_at, width) };
+                    target.copy_from_slice(&dqueries[query * width..(query + 1) * width]);
+                }
+            }
+        }
+        for token in 0..length {
+            for (at, source) in [(key_at, &dkeys), (value_at, &dvalues)] {
+                // SAFETY: this task alone writes this head of this sequence.
+                let target = unsafe { dqkv.part((start + token) * row + at, width) };
+                target.copy_from_slice(&source[token * width..(token + 1) * width]);
+            }
+        }
+    }
+}
+
+/// Turns scores into probabilities, and gradients of probabilities into gradients of unscaled scores:
+/// P = e^(S·scale − lse), dS = P · (dP − correction) · scale.
+///
+/// # Safety
+/// The processor has the features of `S`.
+#[inline(always)]
+unsafe fn score_gradients<S: Simd>(
+    line: &mut [f32],
+    dline: &mut [f32],
+    scale: f32,
+    log_sum_exp: f32,
+    correction: f32,
+) {
+    let length = line.len().min(dline.len());
+    let (line, dline) = (line.as_mut_ptr(), dline.as_mut_ptr());
+    // SAFETY: no lane beyond the rows is touched.
+    unsafe {
+        let (scale, shift, correction) = (S::splat(scale), S::splat(-log_sum_exp), S::splat(correction));
+        lanes!(S, length, at => {
+            let p = S::exp(S::fma(S::load(line.add(at)), scale, shift));
+            let d = S::mul(S::mul(p, S::sub(S::load(dline.add(at)), correction)), scale);
+            S::store(line.add(at), p);
+            S::store(dline.add(at), d);
+        }, count => {
+            let p = S::exp(S::fma(S::load_partial(line.add(at), count), scale, shift));
+            let d = S::mul(S::mul(p, S::sub(S::load_partial(dline.add(at), count), correction)), scale);
+            S::store_partial(line.add(at), p, count);
+            S::store_partial(dline.add(at), d, count);
+        });
+    }
+}
+
+/// Positions in a block of cached keys.
+const BLOCK: usize = 64;
+
+/// Keys and values of one sequence in one layer.
+///
+/// Keys lie in blocks of 64 positions, `[key head][width][64]` each, so that scores are computed side by side and the cache
+/// grows without moving; values lie in rows `[position][key head][width]`.
+pub(crate) struct Cache {
+    length: usize,
+    block: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub(crate) fn new(heads: Heads) -> Cache {
+        Cache { length: 0, block: heads.key * heads.width * BLOCK, keys: Vec::new(), values: Vec::new() }
+    }
+
+    /// Appends the key and value parts of a row of `qkv`.
+    pub(crate) fn push(&mut self, heads: Heads, qkv: &[f32]) {
+        let lane = self.length % BLOCK;
+        if lane == 0 {
+            self.keys.resize(self.keys.len() + self.block, 0.0);
+        }
+        let (query, key) = (heads.query * heads.width, heads.key * heads.width);
+        let block = self.length / BLOCK * self.block;
+        for (at, value) in qkv[query..query + key].iter().enumerate() {
+            self.keys[block + at * BLOCK + lane] = *value;
+        }
+        self.values.extend_from_slice(&qkv[query + key..query + 2 * key]);
+        self.length += 1;
+    }
+}
+
+/// Attention of one row over the first `visible` cached positions; writes `[query·width]` numbers.
+pub(crate) fn attend(cache: &Cache, heads: Heads, qkv: &[f32], visible: usize, out: &mut [f32]) {
+    assert!(visible >= 1 && visible <= cache.length);
+    dispatch(Attend { cache, heads, qkv, visible, out });
+}
+
+struct Attend<'a> {
+    cache: &'a Cache,
+    heads: Heads,
+    qkv: &'a [f32],
+    visible: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Attend<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Attend { cache, heads, qkv, visible, out } = self;
+        let (width, group) = (heads.width, heads.group());
+        let line = visible.next_multiple_of(BLOCK);
+        let mut scores = vec![0.0; group * line];
+        for head in 0..heads.key {
+            let queries = &qkv[head * group * width..(head + 1) * group * width];
+            // SAFETY: the processor has the features of S; every part below lies inside its buffer.
+            unsafe {
+                for first in (0..visible).step_by(BLOCK) {
+                    Product {
+                        m: group,
+                        n: BLOCK.min(visible - first),
+                        k: width,
+                        a: Strided::rows(queries, width),
+                        b: &cache.keys[first / BLOCK * cache.block + head * width * BLOCK..][..width * BLOCK],
+                        b_row: BLOCK,
+                        out: &mut scores[first..],
+                        out_row: line,
+                        accumulate: false,
+                    }
+                    .with::<S>();
+                }
+                let mut totals = vec![0.0f32; group];
+                for (query, total) in totals.iter_mut().enumerate().take(group) {
+                    let scores = &mut scores[query * line..query * line + visible];
+                    let peak = largest::<S>(scores) * heads.scale();
+                    *total = exponentials::<S>(scores, heads.scale(), peak);
+                }
+                let target = &mut out[head * group * width..(head + 1) * group * width];
+                Product {
+                    m: group,
+                    n: width,
+                    k: visible,
+                    a: Strided::rows(&scores, line),
+                    b: &cache.values[head * width..],
+                    b_row: heads.key * width,
+                    out: target,
+                    out_row: width,
+                    accumulate: false,
+                }
+                .with::<S>();
+                for (row, total) in target.chunks_exact_mut(width).zip(&totals) {
+                    for value in row {
+                        *value /= total;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Matrix products: large ones through `gemm`, small and decoding ones through a register-tiled kernel of our own.
+//!
+//! The kernel of our own adds up over the inner dimension strictly in order, whatever the number of rows, so that a row's
+//! result does not depend on the rows computed beside it. Sampling relies on that.
+
+use rayon::prelude::*;
+
+use super::simd::{Kernel, Simd, dispatch};
+
+/// A matrix in a slice: element (r, c) lies at `r * row + c * column`.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Rows one after the other, `row` numbers apart.
+    pub(crate) fn rows(data: &'a [f32], row: usize) -> Strided<'a> {
+        Strided { data, row, column: 1 }
+    }
+
+    /// The transpose.
+    pub(crate) fn transposed(self) -> Strided<'a> {
+        Strided { data: self.data, row: self.column, column: self.row }
+    }
+
+    fn check(&self, rows: usize, columns: usize) {
+        assert!(
+            rows == 0
+                || columns == 0
+                || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len(),
+            "a {rows}×{columns} matrix does not fit in {} numbers",
+            self.data.len()
+        );
+    }
+}
+
+/// `out = a · b` (or `out += a · b`), a is m×k, b is k×n, out has rows `out_row` apart. One thread.
+#[allow(clippy::too_many_arguments, reason = "three sizes and three matrices are what a product has")]
+pub(crate) fn gemm(
+    m: usize,
+    n: usize,
+    k: usize,
+    out: &mut [f32],
+    out_row: usize,
+    accumulate: bool,
+    a: Strided<'_>,
+    b: Strided<'_>,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    a.check(m, k);
+    b.check(k, n);
+    Strided::rows(out, out_row).check(m, n);
+    assert!(out_row >= n, "rows of the product would overlap");
+    // SAFETY: the three checks above prove that every element that gemm touches lies in its slice, and `out` is borrowed
+    // mutably, so that it overlaps with neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_row as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Rows in a block of work that one thread takes at a time.
+pub(crate) const ROW_BLOCK: usize = 128;
+
+/// Weight gradient `out[n×k] = dyᵀ · x` over `tokens` rows, split over the threads by rows of `out`.
+///
+/// Each element is summed over the tokens by one thread in one order, so that runs repeat bit for bit.
+pub(crate) fn weight_gradient(
+    tokens: usize,
+    out: &mut [f32],
+    width: usize,
+    dy: Strided<'_>,
+    x: Strided<'_>,
+    accumulate: bool,
+) {
+    let rows = out.len() / width.max(1);
+    let share = rows.div_ceil(rayon::current_num_threads().max(1)).next_multiple_of(16).min(rows.max(1));
+    out.par_chunks_mut(share * width).enumerate().for_each(|(index, part)| {
+        let first = index * share;
+        let columns = Strided { data: &dy.data[first * dy.column..], ..dy };
+        gemm(part.len() / width, width, tokens, part, width, accumulate, columns.transposed(), x);
+    });
+}
+
+/// `out = a · b` with our own kernel; columns of `b` and `out` lie side by side.
+pub(crate) struct Product<'a> {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) a: Strided<'a>,
+    pub(crate) b: &'a [f32],
+    pub(crate) b_row: usize,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_row: usize,
+    pub(crate) accumulate: bool,
+}
+
+impl Product<'_> {
+    /// Computes it on this thread.
+    #[allow(dead_code)]
+    pub(crate) fn compute(self) {
+        dispatch(self);
+    }
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.with::<S>() }
+    }
+}
+
+impl Product<'_> {
+    /// Computes it inside a kernel.
+    ///
+    /// # Safety
+    /// The processor has the features of `S`.
+    #[inline(always)]
+    pub(crate) unsafe fn with<S: Simd>(self) {
+        let Product { m, n, k, a, b, b_row, out, out_row, accumulate } = self;
+        if m == 0 || n == 0 {
+            return;
+        }
+        a.check(m, k);
+        Strided::rows(b, b_row).check(k, n);
+        Strided::rows(out, out_row).check(m, n);
+        let call = Call {
+            k,
+            a: a.data.as_ptr(),
+            row: a.row,
+            column: a.column,
+            b: b.as_ptr(),
+            b_row,
+            out: out.as_mut_ptr(),
+            out_row,
+            accumulate,
+        };
+        // SAFETY: the checks above prove that every element of the three matrices lies in its slice.
+        unsafe {
+            if S::LANES == 16 {
+                call.columns::<S, 8, 3>(m, n);
+            } else {
+                call.columns::<S, 4, 3>(m, n);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Call {
+    k: usize,
+    a: *const f32,
+    row: usize,
+    column: usize,
+    b: *const f32,
+    b_row: usize,
+    out: *mut f32,
+    out_row: usize,
+    accumulate: bool,
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "`Product::with` has checked every bound of the call")]
+#[allow(clippy::needless_range_loop, reason = "the loops unroll over registers")]
+impl Call {
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const R: usize, const C: usize>(self, m: usize, n: usize) {
+        let mut at = 0;
+        while at < n {
+            let left = n - at;
+            let part = Call { b: unsafe { self.b.add(at) }, out: unsafe { self.out.add(at) }, ..self };
+            unsafe {
+                if left >= C * S::LANES {
+                    part.rows::<S, R, C>(m, S::LANES);
+                    at += C * S::LANES;
+                } else {
+                    let vectors = left.div_ceil(S::LANES);
+                    let last = left - (vectors - 1) * S::LANES;
+                    match vectors {
+                        1 => part.rows::<S, R, 1>(m, last),
+                        2 => part.rows::<S, R, 2>(m, last),
+                        _ => part.rows::<S, R, 3>(m, last),
+                    }
+                    at = n;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const R: usize, const C: usize>(self, m: usize, last: usize) {
+        let mut at = 0;
+        while at < m {
+            unsafe {
+                let part =
+                    Call { a: self.a.add(at * self.row), out: self.out.add(at * self.out_row), ..self };
+                let left = m - at;
+                if left >= R {
+                    part.tile::<S, R, C>(last);
+                    at += R;
+                } else if left >= 4 {
+                    part.tile::<S, 4, C>(last);
+                    at += 4;
+                } else if left >= 2 {
+                    part.tile::<S, 2, C>(last);
+                    at += 2;
+                } else {
+                    part.tile::<S, 1, C>(last);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const C: usize>(self, last: usize) {
+        unsafe {
+            let full = last == S::LANES;
+            let mut sums = [[S::splat(0.0); C]; R];
+            if self.accumulate {
+                for r in 0..R {
+                    for c in 0..C {
+                        let from = self.out.add(r * self.out_row + c * S::LANES);
+                        sums[r][c] =
+                            if c + 1 < C || full { S::load(from) } else { S::load_partial(from, last) };
+                    }
+                }
+            }
+            if full {
+                for index in 0..self.k {
+                    let b = self.b.add(index * self.b_row);
+                    let mut columns = [S::splat(0.0); C];
+                    for c in 0..C {
+                        columns[c] = S::load(b.add(c * S::LANES));
+                    }
+                    for r in 0..R {
+                        let value = S::splat(*self.a.add(r * self.row + index * self.column));
+                        for c in 0..C {
+                            sums[r][c] = S::fma(value, columns[c], sums[r][c]);
+                        }
+                    }
+                }
+            } else {
+                for index in 0..self.k {
+                    let b = self.b.add(index * self.b_row);
+                    let mut columns = [S::splat(0.0); C];
+                    for c in 0..C - 1 {
+                        columns[c] = S::load(b.add(c * S::LANES));
+                    }
+                    columns[C - 1] = S::load_partial(b.add((C - 1) * S::LANES), last);
+                    for r in 0..R {
+                        let value = S::splat(*self.a.add(r * self.row + index * self.column));
+                        for c in 0..C {
+                            sums[r][c] = S::fma(value, columns[c], sums[r][c]);
+                        }
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    let to = self.out.add(r * self.out_row + c * S::LANES);
+                    if c + 1 < C || full {
+                        S::store(to, sums[r][c])
+                    } else {
+                        S::store_partial(to, sums[r][c], last)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Columns in a panel of a [`PackedMatrix`]: a multiple of every tile width.
+const PANEL: usize = 48;
+/// Products below this many multiplications stay on one thread.
+const PARALLEL: usize = 1 << 22;
+
+/// A weight `[n, k]` laid out for decoding: panels of 48 outputs, in each the inputs one after the other.
+pub(crate) struct PackedMatrix {
+    k: usize,
+    n: usize,
+    panels: Vec<f32>,
+}
+
+impl PackedMatrix {
+    /// Lays out a weight whose rows are outputs, `k` inputs each.
+    pub(crate) fn new(weight: &[f32], k: usize) -> PackedMatrix {
+        let n = weight.len() / k;
+        let mut panels = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
+        panels.par_chunks_mut(PANEL * k).enumerate().for_each(|(index, panel)| {
+            for column in 0..PANEL.min(n - index * PANEL) {
+                let source = &weight[(index * PANEL + column) * k..][..k];
+                for (at, value) in source.iter().enumerate() {
+                    panel[at * PANEL + column] = *value;
+                }
+            }
+        });
+        PackedMatrix { k, n, panels }
+    }
+
+    /// `out[rows, n] = x[rows, k] · weightᵀ`, or adds it.
+    pub(crate) fn multiply(&self, x: &[f32], out: &mut [f32], accumulate: bool) {
+        let rows = x.len() / self.k;
+        assert_eq!(out.len(), rows * self.n);
+        let panels = self.n.div_ceil(PANEL);
+        let threads = rayon::current_num_threads();
+        if rows * self.k * self.n < PARALLEL || threads == 1 || panels < 2 * threads {
+            dispatch(Panels { matrix: self, first: 0, rows, x, out, out_row: self.n, accumulate });
+            return;
+        }
+        // Every thread computes some panels into rows of its own, which are then copied: rows of `out` interleave panels.
+        let share = panels.div_ceil(threads);
+        let parts: Vec<(usize, usize, Vec<f32>)> = (0..panels.div_ceil(share))
+            .into_par_iter()
+            .map(|index| {
+                let first = index * share;
+                let width = ((first + share) * PANEL).min(self.n) - first * PANEL;
+                let mut part = vec![0.0; rows * width];
+                if accumulate {
+                    for (part, out) in part.chunks_exact_mut(width).zip(out.chunks_exact(self.n)) {
+                        part.copy_from_slice(&out[first * PANEL..first * PANEL + width]);
+                    }
+                }
+                dispatch(Panels { matrix: self, first, rows, x, out: &mut part, out_row: width, accumulate });
+                (first * PANEL, width, part)
+            })
+            .collect();
+        for (at, width, part) in parts {
+            for (part, out) in part.chunks_exact(width).zip(out.chunks_exact_mut(self.n)) {
+                out[at..at + width].copy_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Consecutive panels, from `first` to as many as `out_row` has columns.
+struct Panels<'a> {
+    matrix: &'a PackedMatrix,
+    first: usize,
+    rows: usize,
+    x: &'a [f32],
+    out: &'a mut [f32],
+    out_row: usize,
+    accumulate: bool,
+}
+
+impl Kernel for Panels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Panels { matrix, first, rows, x, out, out_row, accumulate } = self;
+        for at in (0..out_row).step_by(PANEL) {
+            let product = Product {
+                m: rows,
+                n: PANEL.min(out_row - at),
+                k: matrix.k,
+                a: Strided::rows(x, matrix.k),
+                b: &matrix.panels[(first + at / PANEL) * PANEL * matrix.k..][..PANEL * matrix.k],
+                b_row: PANEL,
+                out: &mut out[at..],
+                out_row,
+                accumulate,
+            };
+            // SAFETY: passed on from the caller.
+            unsafe { product.with::<S>() }
+        }
+    }
+}

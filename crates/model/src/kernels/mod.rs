@@ -1,0 +1,9 @@
+//! The arithmetic, on plain `f32` slices: nothing here knows tensors or the tape.
+
+pub(crate) mod attention;
+pub(crate) mod matmul;
+pub(crate) mod rows;
+pub(crate) mod simd;
+
+#[cfg(test)]
+mod tests;

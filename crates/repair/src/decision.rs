@@ -1,0 +1,343 @@
+//! The loop: one decision for every record.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use vul2safe_code::Span;
+use vul2safe_corpus::{
+    CorpusError, Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SourceId, SpanOrigin, Verdict,
+    VulnerabilityRecord, check_pair, content_hash, diff_spans,
+};
+use vul2safe_judge::Judge;
+
+use crate::checks::about_the_flaw;
+use crate::teacher::Analysis;
+use crate::verify::verify;
+use crate::{Ballot, Draft, Proposal, RepairConfig, Teacher, confidence, leak_checks};
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// The repair is believed; the pair goes into PrimeVul+.
+    Accepted(Box<RepairPair>),
+    /// It is not.
+    Rejected(Rejection),
+}
+
+/// A record that gave no pair, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Where the record stands in its data set.
+    pub source: SourceId,
+    /// The record's id.
+    pub id: String,
+    /// Why, as a word to count by.
+    pub reason: RejectReason,
+    /// Why, in words.
+    pub detail: String,
+    /// Confidence in the best proposal; nothing when there was none to judge.
+    pub confidence: Option<f64>,
+    /// The checks made on it.
+    pub evidence: Vec<Evidence>,
+}
+
+/// Why a record gave no pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// The teacher knows no repair (the offline teacher: there is no upstream fix).
+    NoProposal,
+    /// The repair has a syntax error, or a side is too long to parse.
+    Unparsable,
+    /// There is no function to ask for.
+    NoFunction,
+    /// Only white space or comments differ.
+    NoCodeChange,
+    /// Only names of local variables differ.
+    RenamingOnly,
+    /// The function has another name or other parameters.
+    SignatureChanged,
+    /// A function that others may use is gone.
+    PublicNamesLost,
+    /// The analyzer still sees the flaw.
+    FindingRemains,
+    /// The analyzer sees a weakness that was not there before.
+    NewWeakness,
+    /// The flaw is on the repaired side only.
+    SwappedSides,
+    /// More was rewritten than repaired.
+    ChangeTooLarge,
+    /// The flaw went by taking the function's job away.
+    BehaviourDeleted,
+    /// The repaired side fails its functional tests.
+    TestsFailed,
+    /// No fatal failure, but too few votes in favour.
+    LowConfidence,
+    /// No prompt passed the leak checks.
+    NoPrompt,
+    /// The finished pair does not pass its own soundness check.
+    UnsoundPair,
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NoProposal => "no_proposal",
+            Self::Unparsable => "unparsable",
+            Self::NoFunction => "no_function",
+            Self::NoCodeChange => "no_code_change",
+            Self::RenamingOnly => "renaming_only",
+            Self::SignatureChanged => "signature_changed",
+            Self::PublicNamesLost => "public_names_lost",
+            Self::FindingRemains => "finding_remains",
+            Self::NewWeakness => "new_weakness",
+            Self::SwappedSides => "swapped_sides",
+            Self::ChangeTooLarge => "change_too_large",
+            Self::BehaviourDeleted => "behaviour_deleted",
+            Self::TestsFailed => "tests_failed",
+            Self::LowConfidence => "low_confidence",
+            Self::NoPrompt => "no_prompt",
+            Self::UnsoundPair => "unsound_pair",
+        })
+    }
+}
+
+/// Decides on every record, in parallel; the order of the result is that of the records.
+///
+/// `progress` is called after each record with the number decided so far, from any thread. Without a judge, or with
+/// `run_tests` off, the tests abstain.
+pub fn repair(
+    records: &[VulnerabilityRecord],
+    teacher: &dyn Teacher,
+    judge: Option<&Judge>,
+    config: &RepairConfig,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Vec<Decision> {
+    let decided = AtomicUsize::new(0);
+    records
+        .par_iter()
+        .with_max_len(1)
+        .map(|record| {
+            let decision = decide(record, teacher, judge, config);
+            progress(decided.fetch_add(1, Ordering::Relaxed) + 1);
+            decision
+        })
+        .collect()
+}
+
+/// A proposal that was not accepted: how far it got.
+struct Failure {
+    reason: RejectReason,
+    detail: String,
+    confidence: Option<f64>,
+    evidence: Vec<Evidence>,
+}
+
+fn decide(
+    record: &VulnerabilityRecord,
+    teacher: &dyn Teacher,
+    judge: Option<&Judge>,
+    config: &RepairConfig,
+) -> Decision {
+    let analysis = teacher.analyse(record);
+    let mut best: Option<Failure> = None;
+    for proposal in teacher.propose(record, &analysis) {
+        match examine(record, &analysis, proposal, teacher, judge, config) {
+            Ok(pair) => return Decision::Accepted(Box::new(pair)),
+            Err(failure) => {
+                if best.as_ref().is_none_or(|best| failure.confidence > best.confidence) {
+                    best = Some(failure);
+                }
+            }
+        }
+    }
+    let failure = best.unwrap_or_else(|| Failure {
+        reason: RejectReason::NoProposal,
+        detail: format!("{} has no repair for this record", teacher.name()),
+        confidence: None,
+        evidence: Vec::new(),
+    });
+    Decision::Rejected(Rejection {
+        source: record.source.clone(),
+        id: record.id.clone(),
+        reason: failure.reason,
+        detail: failure.detail,
+        confidence: failure.confidence,
+        evidence: failure.evidence,
+    })
+}
+
+/// One proposal through criticism, checks and as many revisions as the teacher and the settings allow.
+fn examine(
+    record: &VulnerabilityRecord,
+    analysis: &Analysis,
+    mut proposal: Proposal,
+    teacher: &dyn Teacher,
+    judge: Option<&Judge>,
+    config: &RepairConfig,
+) -> Result<RepairPair, Failure> {
+    let mut round = 1;
+    loop {
+        let draft = Draft::new(record, &proposal, round).map_err(|error| Failure {
+            reason: RejectReason::Unparsable,
+            detail: error.to_string(),
+            confidence: None,
+            evidence: Vec::new(),
+        })?;
+        let ballots = verify(&draft, &teacher.criticise(&draft, analysis), judge, config);
+        let failure = match verdict(&ballots, config) {
+            None => return finish(&draft, analysis, &ballots, teacher, config),
+            Some(failure) => failure,
+        };
+        let failed: Vec<_> =
+            failure.evidence.iter().filter(|evidence| evidence.verdict == Verdict::Failed).cloned().collect();
+        match teacher.revise(&draft, &failed) {
+            Some(revised) if round < config.maximum_rounds => proposal = revised,
+            _ => return Err(failure),
+        }
+        round += 1;
+    }
+}
+
+fn evidence(ballots: &[Ballot]) -> Vec<Evidence> {
+    ballots.iter().map(|ballot| ballot.evidence.clone()).collect()
+}
+
+/// The reason to refuse, if there is one: the first fatal failure, else too little confidence.
+fn verdict(ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
+    let confidence = confidence(ballots);
+    let fatal = ballots.iter().find_map(|ballot| Some((ballot.fatal?, ballot)));
+    let (reason, detail) = match fatal {
+        Some((reason, ballot)) => (reason, format!("{}: {}", ballot.evidence.check, ballot.evidence.detail)),
+        None if confidence < config.threshold => (
+            RejectReason::LowConfidence,
+            format!("confidence {confidence:.2} is below {:.2}", config.threshold),
+        ),
+        None => return None,
+    };
+    Some(Failure { reason, detail, confidence: Some(confidence), evidence: evidence(ballots) })
+}
+
+/// Makes the pair: spans, prompts, and a last look at its soundness.
+fn finish(
+    draft: &Draft,
+    analysis: &Analysis,
+    ballots: &[Ballot],
+    teacher: &dyn Teacher,
+    config: &RepairConfig,
+) -> Result<RepairPair, Failure> {
+    let record = &draft.record;
+    let confidence = confidence(ballots);
+    let refuse = |reason, detail| Failure {
+        reason,
+        detail,
+        confidence: Some(confidence),
+        evidence: evidence(ballots),
+    };
+    if draft.function_before.is_none() || draft.function_after.is_none() {
+        return Err(refuse(RejectReason::NoFunction, "no function stands in the code".into()));
+    }
+    let spans =
+        spans(draft, analysis).map_err(|error| refuse(RejectReason::UnsoundPair, error.to_string()))?;
+    let prompts = prompts(draft, teacher, config).map_err(|why| refuse(RejectReason::NoPrompt, why))?;
+    let pair = RepairPair {
+        id: record.id.clone(),
+        language: record.language,
+        cwe: record.cwe.clone(),
+        cve: record.cve.clone(),
+        project: record.project.clone(),
+        commit: record.commit.clone(),
+        license: record.license.clone(),
+        vulnerable: record.vulnerable.clone(),
+        secure: draft.secure.clone(),
+        repair: Repair { by: draft.by.clone(), rounds: draft.rounds },
+        confidence,
+        evidence: evidence(ballots),
+        spans,
+        prompts,
+        tests: record.tests.clone(),
+        split: record.split.unwrap_or_default(),
+        source: record.source.clone(),
+        hash: content_hash(record.language, &record.vulnerable, &draft.secure),
+    };
+    match check_pair(&pair).into_iter().next() {
+        Some(problem) => Err(refuse(RejectReason::UnsoundPair, problem)),
+        None => Ok(pair),
+    }
+}
+
+/// The diff's spans with the record's weakness, then what findings and quotes point at beside them.
+fn spans(draft: &Draft, analysis: &Analysis) -> Result<Vec<LabelledSpan>, CorpusError> {
+    let record = &draft.record;
+    let mut spans = diff_spans(record.language, &record.vulnerable, &draft.secure)?;
+    for span in &mut spans {
+        span.cwe = record.cwe.first().copied();
+    }
+    let vulnerable = |span: Span, cwe, reason: String, by| LabelledSpan {
+        side: Side::Vulnerable,
+        start: span.start,
+        end: span.end,
+        kind: Side::Vulnerable,
+        cwe,
+        reason,
+        by,
+    };
+    // Only findings that the repair ends: the others are not what it is about.
+    let still = about_the_flaw(draft, &draft.findings_after);
+    for finding in about_the_flaw(draft, &draft.findings_before) {
+        if still.iter().all(|other| other.rule != finding.rule) {
+            let reason = format!("{}: {}", finding.rule, finding.message);
+            add(&mut spans, vulnerable(finding.span, Some(finding.cwe), reason, SpanOrigin::Analyzer));
+        }
+    }
+    for quote in &analysis.quotes {
+        if let Some(start) = record.vulnerable.find(&quote.text) {
+            let span = Span::new(start, start + quote.text.len());
+            add(&mut spans, vulnerable(span, quote.cwe, quote.reason.clone(), SpanOrigin::Teacher));
+        }
+    }
+    spans.sort_by_key(|span| (span.side, span.start, span.end));
+    Ok(spans)
+}
+
+/// Adds a span unless it is empty or touches what is already labelled: no token shall be counted twice.
+fn add(spans: &mut Vec<LabelledSpan>, new: LabelledSpan) {
+    let taken = spans.iter().any(|span| span.side == new.side && span.span().overlaps(new.span()));
+    if !taken && !new.span().is_empty() {
+        spans.push(new);
+    }
+}
+
+/// The first candidates that pass every leak check, each text once.
+fn prompts(draft: &Draft, teacher: &dyn Teacher, config: &RepairConfig) -> Result<Vec<Prompt>, String> {
+    let mut kept: Vec<Prompt> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut first_leak = None;
+    for mut candidate in teacher.prompts(draft, config.prompts_per_pair, config.seed) {
+        if kept.len() == config.prompts_per_pair {
+            break;
+        }
+        if !seen.insert((candidate.text.to_lowercase(), candidate.prefix.clone())) {
+            continue;
+        }
+        let shown = match &candidate.prefix {
+            Some(prefix) => format!("{}\n{prefix}", candidate.text),
+            None => candidate.text.clone(),
+        };
+        let checks = leak_checks(&shown, draft);
+        if let Some(leak) = checks.iter().find(|check| !check.passed) {
+            first_leak.get_or_insert_with(|| format!("{}: {}", leak.name, leak.detail));
+            continue;
+        }
+        candidate.checks = checks.into_iter().map(|check| check.name.to_owned()).collect();
+        kept.push(candidate);
+    }
+    if kept.is_empty() {
+        let why = first_leak.unwrap_or_else(|| format!("{} wrote no prompt", teacher.name()));
+        return Err(format!("no prompt passed the leak checks; the first failed {why}"));
+    }
+    Ok(kept)
+}

@@ -1,0 +1,105 @@
+//! The teacher that needs no network.
+
+use vul2safe_analyze::analyze;
+use vul2safe_code::parse;
+use vul2safe_corpus::{Prompt, VulnerabilityRecord};
+
+use crate::facts::Facts;
+use crate::teacher::{Analysis, Criticism, Proposal};
+use crate::wording::STYLES;
+use crate::{Draft, Teacher};
+
+/// Plain code in the place of a language model: the upstream fix is the only proposal, the deterministic checks that
+/// the loop makes anyway are all the criticism, and prompts come from the parsed function. It never revises.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfflineTeacher;
+
+impl Teacher for OfflineTeacher {
+    fn name(&self) -> &str {
+        "offline"
+    }
+
+    /// What the analyzer finds, in its words.
+    fn analyse(&self, record: &VulnerabilityRecord) -> Analysis {
+        let Ok(parsed) = parse(record.language, &record.vulnerable) else { return Analysis::default() };
+        let findings = analyze(&parsed);
+        let mut cwe = Vec::new();
+        for finding in &findings {
+            if !cwe.contains(&finding.cwe) {
+                cwe.push(finding.cwe);
+            }
+        }
+        let explanation =
+            findings.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join(" ");
+        Analysis { explanation, cwe, quotes: Vec::new() }
+    }
+
+    fn propose(&self, record: &VulnerabilityRecord, _analysis: &Analysis) -> Vec<Proposal> {
+        record
+            .secure
+            .iter()
+            .map(|secure| Proposal { secure: secure.clone(), by: "upstream".into() })
+            .collect()
+    }
+
+    fn criticise(&self, _draft: &Draft, _analysis: &Analysis) -> Criticism {
+        Criticism::default()
+    }
+
+    /// One wording of every style, then a second of every style, and so on; where each style starts among its
+    /// wordings, and which style comes first, is drawn from the seed and the record's id.
+    fn prompts(&self, draft: &Draft, _count: usize, seed: u64) -> Vec<Prompt> {
+        let Some(facts) = Facts::of(draft) else { return Vec::new() };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes());
+        hasher.update(draft.record.id.as_bytes());
+        let drawn = *hasher.finalize().as_bytes();
+        let mut styles: Vec<Vec<Prompt>> = STYLES
+            .iter()
+            .zip(drawn)
+            .map(|(style, draw)| {
+                let mut wordings = style.prompts(&facts);
+                if !wordings.is_empty() {
+                    let start = usize::from(draw) % wordings.len();
+                    wordings.rotate_left(start);
+                }
+                wordings
+            })
+            .collect();
+        styles.rotate_left(usize::from(drawn[STYLES.len()]) % STYLES.len());
+        let longest = styles.iter().map(Vec::len).max().unwrap_or(0);
+        (0..longest)
+            .flat_map(|round| styles.iter().filter_map(move |style| style.get(round).cloned()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_have_distinct_names_and_several_wordings() {
+        let facts = Facts {
+            language: "Python",
+            noun: "function",
+            signature: "f(a)".into(),
+            header: "def f(a):".into(),
+            purpose: "return the row".into(),
+            detail: None,
+            prefix: Some("def f(a):\n".into()),
+            example: None,
+            python: true,
+        };
+        for (index, style) in STYLES.iter().enumerate() {
+            let wordings = style.prompts(&facts);
+            assert!(wordings.len() >= 4, "{}", style.name);
+            assert!(
+                wordings
+                    .iter()
+                    .all(|prompt| prompt.style == style.name && prompt.text.contains("eturn the row"))
+            );
+            assert!(STYLES[..index].iter().all(|other| other.name != style.name));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a teacher does. It may be a language model or, as [`crate::OfflineTeacher`], plain code.
+
+use vul2safe_code::Cwe;
+use vul2safe_corpus::{Evidence, Prompt, VulnerabilityRecord};
+
+use crate::Draft;
+
+/// The author and critic of repairs. Whatever it says is checked by the loop.
+pub trait Teacher: Sync {
+    /// Name that stands in the repair's `by`.
+    fn name(&self) -> &str;
+
+    /// Explains the flaw from the vulnerable side alone; the fix must not be looked at.
+    fn analyse(&self, record: &VulnerabilityRecord) -> Analysis;
+
+    /// Repairs, best first. None at all rejects the record with `no_proposal`.
+    fn propose(&self, record: &VulnerabilityRecord, analysis: &Analysis) -> Vec<Proposal>;
+
+    /// Tries to break a repair, in a fresh context.
+    fn criticise(&self, draft: &Draft, analysis: &Analysis) -> Criticism;
+
+    /// A better repair after criticism and failed checks, or nothing when the teacher knows none.
+    fn revise(&self, _draft: &Draft, _failed: &[Evidence]) -> Option<Proposal> {
+        None
+    }
+
+    /// Candidates for implicit prompts, best first; their `checks` are filled in by the loop. The teacher may give
+    /// more than `count`, since some will not pass.
+    fn prompts(&self, draft: &Draft, count: usize, seed: u64) -> Vec<Prompt>;
+}
+
+/// What a teacher sees in the vulnerable side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Analysis {
+    /// The flaw in words.
+    pub explanation: String,
+    /// The weaknesses it names.
+    pub cwe: Vec<Cwe>,
+    /// Exact pieces of the vulnerable side that carry the flaw, each with its reason. Quotes that do not occur in
+    /// the code are thrown away.
+    pub quotes: Vec<Quote>,
+}
+
+/// A piece of code a teacher points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The code, as it stands there.
+    pub text: String,
+    /// Why it is quoted.
+    pub reason: String,
+    /// The weakness, where named.
+    pub cwe: Option<Cwe>,
+}
+
+/// A repaired text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The whole repaired code.
+    pub secure: String,
+    /// `upstream`, or the name of the teacher.
+    pub by: String,
+}
+
+/// Votes on a repair.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Criticism {
+    /// Each objection or approval as a vote of weight 1. An objection counts only with a quote that occurs in the
+    /// repaired code.
+    pub votes: Vec<Vote>,
+}
+
+/// One vote of a critic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vote {
+    /// What is claimed, and how it was decided.
+    pub evidence: Evidence,
+    /// Code of the repaired side that shows it.
+    pub quote: Option<String>,
+}

@@ -1,0 +1,84 @@
+//! The settings of the reward, as they stand in a recipe.
+
+use crate::RewardError;
+use serde::{Deserialize, Serialize};
+
+/// The sum of one answer's negative spans never exceeds this share of ρ: working code with a flaw must stay
+/// better than garbage, which costs ρ.
+pub const NEGATIVE_CAP: f32 = 0.9;
+
+/// The factors of the token-level reward
+/// `r_t = g·Σ α w s − Σ β w s + 1[t = T]·(R − ρ f)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// α: what one unit of secure evidence earns.
+    pub positive: f32,
+    /// β: what one unit of vulnerable evidence costs.
+    pub negative: f32,
+    /// ρ: what a failed answer costs (empty, unparsable, truncated, a test failed, its purpose lost).
+    pub failure: f32,
+    /// How a span's weight is shared among its tokens.
+    pub normalisation: Normalisation,
+    /// Where the rewards stand: on the tokens that earned them, or all on the last one.
+    pub placement: Placement,
+    /// Whether secure evidence in a failed answer earns nothing (g). Unparsable code never earns anything.
+    pub gate: bool,
+    /// Whether analyzer findings count.
+    pub findings: bool,
+    /// Whether the patterns of other records of the same weakness count.
+    pub related_patterns: bool,
+}
+
+impl Default for RewardConfig {
+    /// α = β = 1 and ρ = 1.5, so that a whole vulnerable answer (−1) stays above a failed one (−1.5) uncapped.
+    fn default() -> Self {
+        Self {
+            positive: 1.0,
+            negative: 1.0,
+            failure: 1.5,
+            normalisation: Normalisation::PerSpan,
+            placement: Placement::Token,
+            gate: true,
+            findings: true,
+            related_patterns: true,
+        }
+    }
+}
+
+impl RewardConfig {
+    /// Checks that α, β and ρ are finite and not negative.
+    ///
+    /// # Errors
+    /// [`RewardError::Setting`] names the first one that is not.
+    pub fn check(&self) -> Result<(), RewardError> {
+        for (field, value) in
+            [("positive", self.positive), ("negative", self.negative), ("failure", self.failure)]
+        {
+            if !value.is_finite() || value < 0.0 {
+                return Err(RewardError::Setting { field, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// s_e(t): how a piece of evidence rewards each of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Every token earns the whole weight: a long fix earns more than a short one.
+    PerToken,
+    /// The tokens share the weight equally.
+    PerSpan,
+}
+
+/// Where the rewards are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// On the tokens that carry the evidence.
+    Token,
+    /// The same total on the last token: the instance-sum arm, which isolates placement.
+    Last,
+}

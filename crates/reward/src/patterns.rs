@@ -1,0 +1,363 @@
+//! The patterns of a repair pair, and of other records of the same weakness.
+
+use crate::dead::outermost;
+use crate::index::Index;
+use crate::pattern::{Pattern, Reading};
+use crate::sequence::{Item, Positions, items, items_in};
+use crate::{RewardError, Sign};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+use vul2safe_code::{Hunk, Language, Parsed, Span, diff_leaves, parse};
+use vul2safe_corpus::{LabelledSpan, RepairPair, Side, SpanOrigin};
+
+/// Leaves that a window may grow to each side while local names are still slots and the pattern is still short
+/// enough to be found in an answer that is not a copy.
+const NEAR: [usize; 5] = [2, 4, 6, 8, 12];
+/// Leaves that a window may grow to each side before the span is given up as not telling the sides apart.
+const FAR: [usize; 7] = [20, 32, 48, 96, 192, 384, 768];
+
+/// The secure and vulnerable snippets of a repair pair, ready to be looked for in an answer.
+///
+/// Each labelled span becomes a pattern: its own leaves, and as much of the code around it as it takes until the
+/// sequence says enough and does not occur on the other side of the pair. Only the span is ever rewarded; the
+/// code around it locates it.
+#[derive(Debug, Clone)]
+pub struct Patterns {
+    sides: Arc<Sides>,
+    /// Own patterns: string contents exact.
+    own: Vec<Arc<Pattern>>,
+    /// The same spans with string contents reduced to their shape: what other records may use.
+    general: Vec<Arc<Pattern>>,
+    /// General patterns taken over by [`Patterns::merge`].
+    related: Vec<Arc<Pattern>>,
+    dropped: usize,
+    /// Names of the functions the record asks for: what its secure side defines at its top.
+    asked: Arc<[String]>,
+    index: Arc<Index>,
+}
+
+/// Both texts of the pair, parsed.
+#[derive(Debug)]
+struct Sides {
+    vulnerable: Parsed,
+    secure: Parsed,
+}
+
+impl Patterns {
+    /// Makes the patterns of one pair from its labelled spans.
+    ///
+    /// A span that no window of its side tells apart from the other side gives no pattern; it is counted by
+    /// [`Patterns::dropped`].
+    ///
+    /// # Errors
+    /// A side that cannot be parsed at all (more than 1 MiB), or a labelled span that covers no code.
+    pub fn of_pair(pair: &RepairPair) -> Result<Patterns, RewardError> {
+        let side = |text: &str, side| {
+            parse(pair.language, text).map_err(|error| RewardError::Side {
+                record: pair.id.clone(),
+                side,
+                why: error.to_string(),
+            })
+        };
+        let sides = Sides {
+            vulnerable: side(&pair.vulnerable, "vulnerable")?,
+            secure: side(&pair.secure, "secure")?,
+        };
+        let hunks = diff_leaves(&sides.vulnerable, &sides.secure);
+        let vulnerable = Positions::new(items(&sides.vulnerable));
+        let secure = Positions::new(items(&sides.secure));
+        let record: Arc<str> = Arc::from(pair.id.as_str());
+
+        let (mut own, mut general, mut dropped) = (Vec::new(), Vec::new(), 0);
+        for label in widest_first(&pair.spans) {
+            let (parsed, here, name) = match label.side {
+                Side::Vulnerable => (&sides.vulnerable, &vulnerable, "vulnerable"),
+                Side::Secure => (&sides.secure, &secure, "secure"),
+            };
+            // The pattern has to be absent from the text of the other kind.
+            let (sign, there) = match label.kind {
+                Side::Vulnerable => (Sign::Negative, &secure),
+                Side::Secure => (Sign::Positive, &vulnerable),
+            };
+            let rewarded = items_in(&here.items, label.span());
+            if rewarded.is_empty() || label.end > parsed.text().len() {
+                return Err(RewardError::LabelledSpan {
+                    record: pair.id.clone(),
+                    side: name,
+                    span: label.span(),
+                });
+            }
+            let reason =
+                Arc::from(format!("{} ({}, record {})", label.reason, origin_name(label.by), pair.id));
+            let (place, is_anchor) = place_of(parsed, label, &hunks);
+            let like = Pattern::blank(sign, place, reason, record.clone());
+            let near = near_windows(parsed, &here.items, rewarded.clone());
+            match own_pattern(&here.items, &near, &rewarded, there, &like) {
+                Some(pattern) => own.push(Arc::new(pattern)),
+                None => dropped += 1,
+            }
+            if is_anchor {
+                // The statement beside an insertion is the same on both sides: what it lacks shows in its own
+                // record's context, and says nothing of other code.
+                continue;
+            }
+            let shaped = Reading { pinned: false, shaped: true };
+            general.extend(
+                near.iter()
+                    .map(|window| Pattern::read(&here.items, window.clone(), rewarded.clone(), shaped, &like))
+                    .find(|pattern| {
+                        pattern.is_distinctive() && pattern.says_enough() && !pattern.occurs_in(there)
+                    })
+                    .map(Arc::new),
+            );
+        }
+        let index = Arc::new(Index::new(&own, &[]));
+        let asked =
+            outermost(&sides.secure.functions()).into_iter().map(|function| function.name.clone()).collect();
+        Ok(Patterns { sides: Arc::new(sides), own, general, related: Vec::new(), dropped, asked, index })
+    }
+
+    /// The patterns of `own`, and beside them what its own and the `others`' spans say in general: local names
+    /// renamed, string contents of the same shape. `others` are records of the same weakness.
+    ///
+    /// What the pair itself contradicts is left out: a general secure pattern that occurs in its vulnerable text
+    /// only, and a general vulnerable one that occurs in its secure text; and so is a sequence that one record
+    /// calls secure and another vulnerable. (A secure pattern in both texts is code that was right all along.)
+    pub fn merge(own: &Patterns, others: &[&Patterns]) -> Patterns {
+        let secure = Positions::new(items(&own.sides.secure));
+        let vulnerable = Positions::new(items(&own.sides.vulnerable));
+        let all =
+            || std::iter::once(own).chain(others.iter().copied()).flat_map(|patterns| &patterns.general);
+        let mut signs: HashMap<&[_], HashSet<Sign>> = HashMap::new();
+        for pattern in all() {
+            signs.entry(pattern.elements.as_slice()).or_default().insert(pattern.sign);
+        }
+        let mut seen = HashSet::new();
+        let related: Vec<Arc<Pattern>> = all()
+            .filter(|pattern| signs[pattern.elements.as_slice()].len() == 1)
+            // Records of the same origin repeat each other: each sequence and rewarded part counts once.
+            .filter(|pattern| seen.insert((pattern.elements.as_slice(), pattern.rewarded.clone())))
+            .filter(|pattern| match pattern.sign {
+                Sign::Positive => !pattern.occurs_in(&vulnerable) || pattern.occurs_in(&secure),
+                Sign::Negative => !pattern.occurs_in(&secure),
+            })
+            .cloned()
+            .collect();
+        let index = Arc::new(Index::new(&own.own, &related));
+        Patterns { related, index, ..own.clone() }
+    }
+
+    /// What the spans of `others` say in general, for an answer to a request that belongs to no record: no own
+    /// patterns, no own sides.
+    ///
+    /// # Errors
+    /// None that can happen for an empty text; the parser's signature has one.
+    pub fn related_only(others: &[&Patterns]) -> Result<Patterns, RewardError> {
+        let nothing = || {
+            parse(Language::Python, "").map_err(|error| RewardError::Side {
+                record: "no record".into(),
+                side: "empty",
+                why: error.to_string(),
+            })
+        };
+        let own = Patterns {
+            sides: Arc::new(Sides { vulnerable: nothing()?, secure: nothing()? }),
+            own: Vec::new(),
+            general: Vec::new(),
+            related: Vec::new(),
+            dropped: 0,
+            asked: Arc::default(),
+            index: Arc::new(Index::new(&[], &[])),
+        };
+        Ok(Patterns::merge(&own, others))
+    }
+
+    /// Withdraws general patterns that other records contradict: a secure one found in the vulnerable text of any
+    /// of `records` but not in its secure text, a vulnerable one found in the secure text of any. Returns how many
+    /// were withdrawn. Do this once over a training set before [`Patterns::merge`].
+    pub fn screen(records: &mut [Patterns]) -> usize {
+        let offered: Vec<Arc<Pattern>> =
+            records.iter().flat_map(|patterns| patterns.general.iter().cloned()).collect();
+        let index = Index::new(&[], &offered);
+        let mut contradicted: HashSet<*const Pattern> = HashSet::new();
+        for record in records.iter() {
+            let found = |side: &Parsed| -> HashSet<usize> {
+                index.matches(&items(side)).into_iter().map(|found| found.pattern).collect()
+            };
+            let (vulnerable, secure) = (found(&record.sides.vulnerable), found(&record.sides.secure));
+            let is_wrong = |pattern: &&usize| match offered[**pattern].sign {
+                Sign::Positive => !secure.contains(*pattern),
+                Sign::Negative => secure.contains(*pattern),
+            };
+            let wrong = vulnerable.union(&secure).filter(is_wrong);
+            contradicted.extend(wrong.map(|&pattern| Arc::as_ptr(&offered[pattern])));
+        }
+        for record in records.iter_mut() {
+            record.general.retain(|pattern| !contradicted.contains(&Arc::as_ptr(pattern)));
+        }
+        contradicted.len()
+    }
+
+    /// Number of patterns that are looked for: own ones first, then related ones.
+    /// [`crate::Evidence::pattern`] counts in this order.
+    pub fn len(&self) -> usize {
+        self.own.len() + self.related.len()
+    }
+
+    /// Whether nothing is looked for.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of the pair's own patterns of one sign.
+    pub fn own_count(&self, sign: Sign) -> usize {
+        self.own.iter().filter(|pattern| pattern.sign == sign).count()
+    }
+
+    /// Number of patterns the pair offers to other records of the same weakness.
+    pub fn general_count(&self) -> usize {
+        self.general.len()
+    }
+
+    /// Labelled spans that gave no pattern, because nothing tells them apart from the other side.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Whether `answer` still does what both sides of the pair do; see [`crate::intent_kept`].
+    pub fn intent_kept(&self, answer: &Parsed) -> bool {
+        crate::intent::kept(&[&self.sides.secure, &self.sides.vulnerable], answer)
+    }
+
+    /// Whether the record has vulnerable text in this place of its difference.
+    pub(crate) fn replaces_something(&self, place: Option<usize>) -> bool {
+        place.is_some() && self.own.iter().any(|own| own.sign == Sign::Negative && own.place == place)
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The pattern with this index, and whether it is the record's own.
+    pub(crate) fn pattern(&self, index: usize) -> (&Pattern, bool) {
+        match self.own.get(index) {
+            Some(pattern) => (pattern, true),
+            None => (&self.related[index - self.own.len()], false),
+        }
+    }
+
+    pub(crate) fn asked_functions(&self) -> &[String] {
+        &self.asked
+    }
+}
+
+/// Labelled spans, the widest first, without those that overlap a wider one of the same kind: a teacher may
+/// quote what the diff has found already, and nothing is to be counted twice. Returned in order of the text.
+fn widest_first(spans: &[LabelledSpan]) -> Vec<&LabelledSpan> {
+    let mut sorted: Vec<&LabelledSpan> = spans.iter().collect();
+    sorted.sort_by_key(|label| (std::cmp::Reverse(label.span().len()), label.start));
+    let mut kept: Vec<&LabelledSpan> = Vec::new();
+    for label in sorted {
+        let is_new = kept.iter().all(|other| {
+            (other.side, other.kind) != (label.side, label.kind) || !other.span().overlaps(label.span())
+        });
+        if is_new {
+            kept.push(label);
+        }
+    }
+    kept.sort_by_key(|label| (label.side, label.start));
+    kept
+}
+
+fn origin_name(by: SpanOrigin) -> &'static str {
+    match by {
+        SpanOrigin::Diff => "diff",
+        SpanOrigin::Teacher => "teacher",
+        SpanOrigin::Analyzer => "analyzer",
+    }
+}
+
+/// The hunk a span belongs to: the one it overlaps, or, for the anchor of a pure insertion or deletion (which may
+/// stand some way behind it), the nearest one that is empty on its side. Also says whether the span is such an anchor.
+fn place_of(parsed: &Parsed, label: &LabelledSpan, hunks: &[Hunk]) -> (Option<usize>, bool) {
+    let leaves = parsed.leaves();
+    let span = label.span();
+    let first = leaves.partition_point(|leaf| leaf.span.end <= span.start);
+    let last = leaves.partition_point(|leaf| leaf.span.start < span.end);
+    let range = |hunk: &Hunk| match label.side {
+        Side::Vulnerable => hunk.before.clone(),
+        Side::Secure => hunk.after.clone(),
+    };
+    let overlapped = hunks.iter().position(|hunk| range(hunk).start < last && first < range(hunk).end);
+    let nearest_empty = || {
+        let distance = |hunk: &Hunk| {
+            let place = range(hunk).start;
+            first.saturating_sub(place).max(place.saturating_sub(last))
+        };
+        let empty = hunks.iter().enumerate().filter(|(_, hunk)| range(hunk).is_empty());
+        empty.min_by_key(|(_, hunk)| distance(hunk)).map(|(place, _)| place)
+    };
+    match overlapped {
+        Some(place) => (Some(place), range(&hunks[place]).is_empty()),
+        None => (nearest_empty(), true),
+    }
+}
+
+/// Windows around the rewarded items, from the span alone outwards: the syntax nodes around it, its statement,
+/// and a few leaves more to each side. Each contains the one before.
+fn near_windows(parsed: &Parsed, items: &[Item<'_>], rewarded: Range<usize>) -> Vec<Range<usize>> {
+    let span = Span::new(items[rewarded.start].span.start, items[rewarded.end - 1].span.end);
+    let mut windows = vec![rewarded.clone()];
+    let statement = parsed.statement_around(span).unwrap_or(span);
+    let mut node = parsed.root().descendant_for_byte_range(span.start, span.end);
+    while let Some(inner) = node {
+        let bytes = Span::from(inner.byte_range());
+        if !statement.contains(bytes) {
+            break;
+        }
+        windows.push(items_in(items, bytes));
+        node = inner.parent();
+    }
+    windows.push(items_in(items, statement));
+    let statement = cover(&rewarded, &items_in(items, statement));
+    // The span alone may say enough without its statement, so it grows by itself first.
+    windows.extend(NEAR.iter().map(|&by| grown(&rewarded, by, items.len())));
+    windows.extend(NEAR.iter().map(|&by| grown(&statement, by, items.len())));
+    let mut windows: Vec<Range<usize>> =
+        windows.into_iter().map(|window| cover(&window, &rewarded)).collect();
+    windows.dedup();
+    windows
+}
+
+fn cover(first: &Range<usize>, second: &Range<usize>) -> Range<usize> {
+    first.start.min(second.start)..first.end.max(second.end)
+}
+
+fn grown(window: &Range<usize>, by: usize, length: usize) -> Range<usize> {
+    window.start.saturating_sub(by)..(window.end + by).min(length)
+}
+
+/// The first reading of a span that does not occur on the other side: with local names as slots where a near
+/// window suffices; else with the names themselves, which any answer that keeps them can still show; else as
+/// much of the code around it as it takes.
+fn own_pattern(
+    items: &[Item<'_>],
+    near: &[Range<usize>],
+    rewarded: &Range<usize>,
+    there: &Positions<'_>,
+    like: &Pattern,
+) -> Option<Pattern> {
+    let far: Vec<Range<usize>> = FAR.iter().map(|&by| grown(rewarded, by, items.len())).collect();
+    let renamed = Reading { pinned: false, shaped: false };
+    let pinned = Reading { pinned: true, shaped: false };
+    // A window that tells the sides apart without a telling word is still better than no pattern.
+    [(near, renamed, true), (near, pinned, true), (&far, renamed, false), (&far, pinned, false)]
+        .into_iter()
+        .flat_map(|(windows, reading, strict)| windows.iter().map(move |window| (window, reading, strict)))
+        .filter_map(|(window, reading, strict)| {
+            let pattern = Pattern::read(items, window.clone(), rewarded.clone(), reading, like);
+            (!strict || pattern.says_enough()).then_some(pattern)
+        })
+        .find(|pattern| !pattern.occurs_in(there))
+}

@@ -1,0 +1,193 @@
+//! The private folder of one run.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Component, Path, PathBuf};
+
+/// A folder that only its run can see; removed, whatever is in it, when dropped.
+pub(crate) struct PrivateFolder {
+    path: PathBuf,
+}
+
+impl PrivateFolder {
+    /// Makes a folder in `base` that belongs to `owner` (to the caller if `None`) and writes `files` into it.
+    pub(crate) fn create(
+        base: &Path,
+        owner: Option<u32>,
+        files: &[(String, Vec<u8>)],
+    ) -> io::Result<PrivateFolder> {
+        let folder =
+            PrivateFolder { path: tempfile::Builder::new().prefix("vul2safe-").tempdir_in(base)?.keep() };
+        for (name, contents) in files {
+            folder.write(name, contents, owner)?;
+        }
+        // The folder is handed over last: until then nobody but the caller can put anything into it.
+        if let Some(owner) = owner {
+            chown(&folder.path, Some(owner), Some(owner))?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write(&self, name: &str, contents: &[u8], owner: Option<u32>) -> io::Result<()> {
+        let relative = Path::new(name);
+        if name.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name:?} is not a path inside the private folder"),
+            ));
+        }
+        let mut folder = self.path.clone();
+        if let Some(parent) = relative.parent() {
+            for part in parent.components() {
+                folder.push(part);
+                match fs::create_dir(&folder) {
+                    Ok(()) => chown(&folder, owner, owner)?,
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let path = self.path.join(relative);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+        file.write_all(contents)?;
+        std::os::unix::fs::fchown(&file, owner, owner)
+    }
+
+    /// Bytes in the folder, counted up to `enough`. Links are not followed. A tree of more than 10,000 entries counts
+    /// as too much.
+    pub(crate) fn size(&self, enough: u64) -> u64 {
+        let (mut total, mut entries) = (0u64, 0u32);
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let Ok(listing) = fs::read_dir(&folder) else { continue };
+            for entry in listing.flatten() {
+                entries += 1;
+                let Ok(metadata) = entry.metadata() else { continue };
+                total = total.saturating_add(metadata.len());
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                }
+                if entries > 10_000 {
+                    return u64::MAX;
+                }
+                if total > enough {
+                    return total;
+                }
+            }
+        }
+        total
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        // Processes that were just killed may still be finishing one last call, so a second try can be needed.
+        for _ in 0..3 {
+            if remove_tree(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+}
+
+/// Removes a tree that was built by hostile code: nested deeper than any path or stack allows, with folders that
+/// forbid to be listed. Folders are moved up to the top one by one, so nothing recurses and no path grows long.
+fn remove_tree(top: &Path) -> io::Result<()> {
+    let mut moved = 0u64;
+    loop {
+        let mut folders = Vec::new();
+        empty_files(top, &mut folders)?;
+        if folders.is_empty() {
+            return match fs::remove_dir(top) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
+        }
+        for folder in folders {
+            let mut inner = Vec::new();
+            fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+            empty_files(&folder, &mut inner)?;
+            for path in inner {
+                // Moving a folder rewrites its `..`, which needs the right to write in it.
+                fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+                loop {
+                    moved += 1;
+                    let target = top.join(format!(".removing-{moved}"));
+                    if fs::symlink_metadata(&target).is_err() {
+                        fs::rename(&path, target)?;
+                        break;
+                    }
+                }
+            }
+            fs::remove_dir(&folder)?;
+        }
+    }
+}
+
+/// Removes everything in a folder that is not a folder, and lists the folders.
+fn empty_files(folder: &Path, folders: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_written_and_everything_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let files = vec![("a/b/c.txt".to_string(), b"x".to_vec()), ("a/d".to_string(), vec![0; 100])];
+        let folder = PrivateFolder::create(base.path(), None, &files).unwrap();
+        assert_eq!(fs::read(folder.path().join("a/b/c.txt")).unwrap(), b"x");
+        assert!(folder.size(u64::MAX) >= 101);
+        std::os::unix::fs::symlink("/", folder.path().join("a/link")).unwrap();
+        fs::create_dir(folder.path().join("closed")).unwrap();
+        fs::create_dir(folder.path().join("closed/inner")).unwrap();
+        fs::set_permissions(folder.path().join("closed"), Permissions::from_mode(0o000)).unwrap();
+        let path = folder.path().to_path_buf();
+        drop(folder);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn names_cannot_leave_the_folder() {
+        let base = tempfile::tempdir().unwrap();
+        for name in ["../x", "/etc/x", "", "a/../../x", "."] {
+            let files = vec![(name.to_string(), Vec::new())];
+            assert!(PrivateFolder::create(base.path(), None, &files).is_err(), "{name:?}");
+        }
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_tree_too_deep_for_a_path_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        // Build from the inside out, because a path of 1,000 levels cannot be named.
+        let (mut inner, outer) = (folder.path().join("inner"), folder.path().join("outer"));
+        fs::create_dir(&inner).unwrap();
+        for _ in 0..1_000 {
+            fs::create_dir(&outer).unwrap();
+            fs::rename(&inner, outer.join("inner")).unwrap();
+            inner = folder.path().join("inner");
+            fs::rename(&outer, &inner).unwrap();
+        }
+        let path = folder.path().to_path_buf();
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

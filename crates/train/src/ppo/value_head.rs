@@ -1,0 +1,134 @@
+//! From the actor's hidden states to one value a token.
+
+use std::{collections::HashMap, path::Path};
+
+use candle_core::{Device, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::SafeTensors;
+
+use crate::{
+    TrainError,
+    optimizer::{from_view, to_bytes, write_safetensors},
+    seeds::{Stream, derive},
+};
+
+/// `tanh(h A + a) B + b`, or `h B + b` with width 0; the output layer starts at 0.
+#[derive(Debug, Clone)]
+pub(super) struct ValueHead {
+    parameters: Vec<(String, Var)>,
+}
+
+impl ValueHead {
+    pub fn new(hidden: usize, width: usize, seed: u64) -> Result<Self, TrainError> {
+        let mut random = ChaCha8Rng::seed_from_u64(derive(seed, Stream::ValueHead, 0, 0));
+        // Hidden states leave a root-mean-square norm with entries around 1: this keeps the sums around 1 as well.
+        let bound = (3.0 / hidden as f32).sqrt();
+        let dense: Vec<f32> = (0..hidden * width).map(|_| random.random_range(-bound..bound)).collect();
+        let last = if width == 0 { hidden } else { width };
+        let mut tensors = Vec::new();
+        if width > 0 {
+            tensors.push(("dense.weight", vec![hidden, width], dense));
+            tensors.push(("dense.bias", vec![width], vec![0.0; width]));
+        }
+        tensors.push(("output.weight", vec![last, 1], vec![0.0; last]));
+        tensors.push(("output.bias", vec![1], vec![0.0]));
+        let parameters = tensors
+            .into_iter()
+            .map(|(name, shape, values)| Ok((name.to_owned(), Var::from_vec(values, shape, &Device::Cpu)?)))
+            .collect::<Result<_, candle_core::Error>>()?;
+        Ok(Self { parameters })
+    }
+
+    pub fn parameters(&self) -> &[(String, Var)] {
+        &self.parameters
+    }
+
+    /// `[rows, hidden]` → `[rows]`.
+    pub fn forward(&self, rows: &Tensor) -> Result<Tensor, TrainError> {
+        let part = |index: usize| self.parameters[index].1.as_tensor();
+        let values = match self.parameters.len() {
+            4 => {
+                let dense = rows.matmul(part(0))?.broadcast_add(part(1))?.tanh()?;
+                dense.matmul(part(2))?.broadcast_add(part(3))?
+            }
+            _ => rows.matmul(part(0))?.broadcast_add(part(1))?,
+        };
+        Ok(values.squeeze(1)?)
+    }
+
+    /// Sets the output's bias.
+    pub fn set_bias(&self, bias: f32) -> Result<(), TrainError> {
+        if let Some((_, parameter)) = self.parameters.last() {
+            parameter.set(&Tensor::new(&[bias], &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let tensors = self
+            .parameters
+            .iter()
+            .map(|(name, parameter)| {
+                let values: Vec<f32> = parameter.flatten_all()?.to_vec1()?;
+                Ok((name.clone(), parameter.dims().to_vec(), to_bytes(&values)))
+            })
+            .collect::<Result<Vec<_>, candle_core::Error>>()?;
+        write_safetensors(path, &tensors, HashMap::new())
+    }
+
+    pub fn load(&self, path: &Path) -> Result<(), TrainError> {
+        let broken = |problem: String| TrainError::Checkpoint { path: path.to_owned(), problem };
+        let bytes = fs_err::read(path).map_err(TrainError::io(path))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
+        if tensors.len() != self.parameters.len() {
+            return Err(broken(format!(
+                "{} tensors where {} are wanted",
+                tensors.len(),
+                self.parameters.len()
+            )));
+        }
+        for (name, parameter) in &self.parameters {
+            let view = tensors.tensor(name).map_err(|error| broken(error.to_string()))?;
+            let values = from_view(&view, parameter.dims()).ok_or_else(|| {
+                broken(format!("`{name}` is {:?}, not {:?}", view.shape(), parameter.dims()))
+            })?;
+            parameter.set(&Tensor::from_vec(values, parameter.dims(), &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_at_zero_takes_a_bias_and_every_parameter_learns() {
+        let rows = Tensor::new(&[[1.0f32, -2.0, 0.5], [0.1, 0.2, 0.3]], &Device::Cpu).unwrap();
+        for width in [0, 4] {
+            let head = ValueHead::new(3, width, 1).unwrap();
+            assert_eq!(head.forward(&rows).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
+            head.set_bias(0.7).unwrap();
+            assert_eq!(head.forward(&rows).unwrap().to_vec1::<f32>().unwrap(), [0.7, 0.7]);
+            let gradients = head.forward(&rows).unwrap().sum_all().unwrap().backward().unwrap();
+            assert!(head.parameters().iter().all(|(_, parameter)| gradients.get(parameter).is_some()));
+        }
+    }
+
+    #[test]
+    fn survives_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("head.safetensors");
+        let head = ValueHead::new(3, 2, 1).unwrap();
+        head.set_bias(0.25).unwrap();
+        head.save(&path).unwrap();
+        let other = ValueHead::new(3, 2, 9).unwrap();
+        other.load(&path).unwrap();
+        let values = |head: &ValueHead| -> Vec<Vec<f32>> {
+            head.parameters().iter().map(|(_, p)| p.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        assert_eq!(values(&head), values(&other));
+        assert!(ValueHead::new(3, 0, 1).unwrap().load(&path).is_err());
+    }
+}

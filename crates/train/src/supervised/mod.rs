@@ -1,0 +1,365 @@
+//! Training on given texts: next-token training of whole documents, and SFT on completions.
+//!
+//! Both are the same loop over weighted next-token losses; they differ in the weights. Metrics of every step, under these
+//! names:
+//!
+//! | metric | what it is |
+//! |---|---|
+//! | `loss` | mean negative log-prob of the batch's targets, weighted, in nats, before the step |
+//! | `learning_rate` | the rate of this step |
+//! | `gradient_norm` | global L2 norm before clipping |
+//! | `tokens` | tokens read since the start, prompts included |
+//! | `tokens_per_second` | tokens read in this step over its wall-clock time |
+//! | `epoch` | passes over the data, with fraction |
+
+mod sequences;
+
+use std::{ops::Range, time::Instant};
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use vul2safe_model::{Model, Packed};
+
+use self::sequences::Sequence;
+use crate::{
+    CallbackError, TrainError, batches,
+    optimizer::{AdamW, Gradients, OptimizerConfig},
+    seeds::{Stream, permutation},
+};
+
+/// Receives the step (from 0) and its metrics. An error stops the training and is passed on.
+pub type Log<'a> = dyn FnMut(u64, &[(&str, f64)]) -> Result<(), CallbackError> + 'a;
+
+/// Settings of [`pretrain`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainConfig {
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Passes over the documents.
+    pub epochs: usize,
+    /// Stop after this many optimiser steps; the schedule ends there as well.
+    pub maximum_steps: Option<usize>,
+    /// Tokens of one optimiser step, at most (a longer document is a step of its own).
+    pub tokens_per_batch: usize,
+    /// Tokens of one forward and backward pass, at most: bounds memory, changes nothing else.
+    pub tokens_per_microbatch: usize,
+    /// Longer documents are cut into pieces of this many tokens; the model's positions bound it as well.
+    pub maximum_length: usize,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        Self {
+            optimizer: OptimizerConfig::default(),
+            epochs: 1,
+            maximum_steps: None,
+            tokens_per_batch: 4096,
+            tokens_per_microbatch: 8192,
+            maximum_length: 1024,
+            seed: 0,
+        }
+    }
+}
+
+/// Settings of [`sft`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SftConfig {
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Passes over the examples.
+    pub epochs: usize,
+    /// Stop after this many optimiser steps; the schedule ends there as well.
+    pub maximum_steps: Option<usize>,
+    /// Tokens of one optimiser step, at most, prompts included (a longer example is a step of its own).
+    pub tokens_per_batch: usize,
+    /// Tokens of one forward and backward pass, at most: bounds memory, changes nothing else.
+    pub tokens_per_microbatch: usize,
+    /// Longer examples (prompt and completion) are left out and counted: a completion without its end teaches not to end.
+    pub maximum_length: usize,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self {
+            optimizer: OptimizerConfig { learning_rate: 3e-4, ..OptimizerConfig::default() },
+            epochs: 3,
+            maximum_steps: None,
+            tokens_per_batch: 4096,
+            tokens_per_microbatch: 8192,
+            maximum_length: 2048,
+            seed: 0,
+        }
+    }
+}
+
+/// One request with the answer to learn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Ids that are read and carry no loss.
+    pub prompt: Vec<u32>,
+    /// Ids to learn, with the id that ends an answer.
+    pub completion: Vec<u32>,
+    /// Weight of each completion token (0: not learned); `None`: all 1.
+    pub weights: Option<Vec<f32>>,
+}
+
+/// What a training did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainSummary {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens read, prompts included.
+    pub tokens: u64,
+    /// Documents or examples left out: too short to hold a target, too long, or with no weight.
+    pub skipped: usize,
+    /// Loss of the first step.
+    pub first_loss: f64,
+    /// Loss of the last step.
+    pub last_loss: f64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Next-token training over all tokens of whole documents.
+///
+/// Documents are shuffled anew in each epoch and packed end to end; none sees another. What ends a document must be part of
+/// it.
+///
+/// # Errors
+/// [`TrainError::NoData`] if no document holds two tokens; [`TrainError::NotFinite`] with step and documents if a loss or
+/// gradient is NaN or infinite; [`TrainError::Callback`] from `log`.
+pub fn pretrain(
+    model: &Model,
+    documents: &[Vec<u32>],
+    config: &PretrainConfig,
+    log: &mut Log<'_>,
+) -> Result<TrainSummary, TrainError> {
+    let longest = config.maximum_length.min(model.config().max_position_embeddings);
+    let sequences = sequences::of_documents(documents, longest);
+    let used: std::collections::BTreeSet<usize> = sequences.iter().map(|sequence| sequence.source).collect();
+    let skipped = documents.len() - used.len();
+    run(model, &sequences, skipped, &Settings::of_pretrain(config), log)
+}
+
+/// Learns the completions, given their prompts; prompt tokens carry no loss.
+///
+/// # Errors
+/// As [`pretrain`], and [`TrainError::NoData`] if the weights of an example do not fit its completion.
+pub fn sft(
+    model: &Model,
+    examples: &[Example],
+    config: &SftConfig,
+    log: &mut Log<'_>,
+) -> Result<TrainSummary, TrainError> {
+    let longest = config.maximum_length.min(model.config().max_position_embeddings);
+    let sequences = sequences::of_examples(examples, longest)?;
+    let skipped = examples.len() - sequences.len();
+    run(model, &sequences, skipped, &Settings::of_sft(config), log)
+}
+
+impl PretrainConfig {
+    /// Optimiser steps for documents of these lengths, without training (for a plan on screen).
+    pub fn steps(&self, lengths: &[usize]) -> usize {
+        let longest = self.maximum_length.max(2);
+        let pieces: Vec<usize> = lengths
+            .iter()
+            .flat_map(|&length| (0..length).step_by(longest).map(move |start| longest.min(length - start)))
+            .filter(|length| *length > 1)
+            .collect();
+        Settings::of_pretrain(self).plan(&pieces).len()
+    }
+}
+
+impl SftConfig {
+    /// Optimiser steps for examples of these lengths (prompt and completion), without training.
+    pub fn steps(&self, lengths: &[usize]) -> usize {
+        let kept: Vec<usize> =
+            lengths.iter().copied().filter(|length| (2..=self.maximum_length).contains(length)).collect();
+        Settings::of_sft(self).plan(&kept).len()
+    }
+}
+
+/// What both stages share.
+struct Settings<'a> {
+    stage: &'static str,
+    optimizer: &'a OptimizerConfig,
+    epochs: usize,
+    maximum_steps: usize,
+    tokens_per_batch: usize,
+    tokens_per_microbatch: usize,
+    seed: u64,
+}
+
+impl<'a> Settings<'a> {
+    fn of_pretrain(config: &'a PretrainConfig) -> Self {
+        Self {
+            stage: "pretrain",
+            optimizer: &config.optimizer,
+            epochs: config.epochs,
+            maximum_steps: config.maximum_steps.unwrap_or(usize::MAX),
+            tokens_per_batch: config.tokens_per_batch,
+            tokens_per_microbatch: config.tokens_per_microbatch,
+            seed: config.seed,
+        }
+    }
+
+    fn of_sft(config: &'a SftConfig) -> Self {
+        Self {
+            stage: "sft",
+            optimizer: &config.optimizer,
+            epochs: config.epochs,
+            maximum_steps: config.maximum_steps.unwrap_or(usize::MAX),
+            tokens_per_batch: config.tokens_per_batch,
+            tokens_per_microbatch: config.tokens_per_microbatch,
+            seed: config.seed,
+        }
+    }
+
+    /// The sequences of every step, in order, with the epochs' progress in sequences.
+    fn plan(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        let mut steps = Vec::new();
+        for epoch in 0..self.epochs as u64 {
+            if steps.len() >= self.maximum_steps || lengths.is_empty() {
+                break;
+            }
+            let order = permutation(lengths.len(), self.seed, Stream::Epoch, epoch, 0);
+            steps.extend(batches::fill(&order, lengths, self.tokens_per_batch));
+        }
+        steps.truncate(self.maximum_steps);
+        steps
+    }
+}
+
+fn run(
+    model: &Model,
+    sequences: &[Sequence<'_>],
+    skipped: usize,
+    settings: &Settings<'_>,
+    log: &mut Log<'_>,
+) -> Result<TrainSummary, TrainError> {
+    settings.optimizer.check()?;
+    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.ids.len()).collect();
+    let plan = settings.plan(&lengths);
+    if plan.is_empty() {
+        let problem = format!(
+            "{} usable sequences ({skipped} left out), {} epochs, at most {} steps",
+            sequences.len(),
+            settings.epochs,
+            settings.maximum_steps
+        );
+        return Err(TrainError::NoData { stage: settings.stage, problem });
+    }
+    let start = Instant::now();
+    let mut optimizer = AdamW::new(model.parameters(), settings.optimizer.clone());
+    let mut summary =
+        TrainSummary { steps: 0, tokens: 0, skipped, first_loss: 0.0, last_loss: 0.0, seconds: 0.0 };
+    let mut seen = 0;
+    for (step, batch) in plan.iter().enumerate() {
+        let begun = Instant::now();
+        let step = step as u64;
+        let not_finite = |what: &str, value: f64| TrainError::NotFinite {
+            stage: settings.stage,
+            what: what.to_owned(),
+            value,
+            step,
+            batch: describe(batch, sequences),
+        };
+        let (loss, gradients) =
+            loss_and_gradients(model, sequences, &lengths, batch, settings.tokens_per_microbatch)?;
+        if !loss.is_finite() {
+            return Err(not_finite("the loss", loss));
+        }
+        let rate = settings.optimizer.rate(step, plan.len() as u64);
+        let norm = optimizer.step(&gradients, rate)?;
+        if !norm.is_finite() {
+            return Err(not_finite("the gradient norm", norm));
+        }
+        let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
+        seen += batch.len();
+        summary.steps += 1;
+        summary.tokens += tokens as u64;
+        summary.last_loss = loss;
+        if step == 0 {
+            summary.first_loss = loss;
+        }
+        let metrics = [
+            ("loss", loss),
+            ("learning_rate", rate),
+            ("gradient_norm", norm),
+            ("tokens", summary.tokens as f64),
+            ("tokens_per_second", tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9)),
+            ("epoch", seen as f64 / sequences.len() as f64),
+        ];
+        log(step, &metrics).map_err(TrainError::Callback)?;
+    }
+    summary.seconds = start.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+/// Weighted mean loss of a batch and the gradients of it, over micro-batches.
+fn loss_and_gradients(
+    model: &Model,
+    sequences: &[Sequence<'_>],
+    lengths: &[usize],
+    batch: &[usize],
+    tokens_per_microbatch: usize,
+) -> Result<(f64, Gradients), TrainError> {
+    let total: f64 = batch.iter().map(|&index| sequences[index].total_weight()).sum();
+    let mut gradients = Gradients::new(model.parameters().len());
+    let mut loss = 0.0;
+    for micro in batches::fill(batch, lengths, tokens_per_microbatch) {
+        let mut targets = Targets::default();
+        for &index in &micro {
+            targets.push(&sequences[index], total);
+        }
+        let packed =
+            Packed::new(&micro.iter().map(|&index| sequences[index].ids.as_ref()).collect::<Vec<_>>());
+        let hidden = model.hidden(&packed)?;
+        let log_prob = model.score(&hidden, &targets.rows, &targets.ids, 1.0)?.log_prob;
+        loss -= crate::math::weighted_sum(&log_prob.to_vec1::<f32>()?, &targets.weights);
+        // The gradient of the loss with respect to each log-prob is minus its weight.
+        let weights = Tensor::from_vec(targets.weights, log_prob.dims1()?, &Device::Cpu)?;
+        let surrogate = (log_prob * weights)?.sum_all()?.neg()?;
+        gradients.add(model.parameters(), &mut surrogate.backward()?)?;
+    }
+    Ok((loss, gradients))
+}
+
+/// The targets of a packed micro-batch.
+#[derive(Default)]
+struct Targets {
+    rows: Vec<u32>,
+    ids: Vec<u32>,
+    weights: Vec<f32>,
+    offset: usize,
+}
+
+impl Targets {
+    /// Adds the targets of the next sequence of the pack; `total` is the weight of the whole batch.
+    fn push(&mut self, sequence: &Sequence<'_>, total: f64) {
+        let Range { start, end } = sequence.targets.clone();
+        for place in start..end {
+            let weight = sequence.weight(place);
+            if weight != 0.0 {
+                // The row before a token predicts it.
+                self.rows.push((self.offset + place - 1) as u32);
+                self.ids.push(sequence.ids[place]);
+                self.weights.push((f64::from(weight) / total) as f32);
+            }
+        }
+        self.offset += sequence.ids.len();
+    }
+}
+
+/// Names of the documents or examples of a batch, the first few of them.
+fn describe(batch: &[usize], sequences: &[Sequence<'_>]) -> String {
+    let names: Vec<String> = batch.iter().take(8).map(|&index| sequences[index].source.to_string()).collect();
+    let more = if batch.len() > names.len() { ", …" } else { "" };
+    format!("of {} sequences (items {}{more})", batch.len(), names.join(", "))
+}

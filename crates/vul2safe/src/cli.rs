@@ -1,0 +1,335 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vul2safe_code::Language;
+
+use crate::recipe::{SourceKind, SuiteKind};
+
+/// From real vulnerabilities to a measured, safer code model: one binary, offline.
+#[derive(Debug, Parser)]
+#[command(name = "vul2safe", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Start with `vul2safe demo`: the whole way on embedded defaults, without network or GPU.\n\
+    Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 your turn, 2 a bug of ours.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// No progress on stderr; errors are still written.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Threads for numeric and judging work [default: one a core]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Run untrusted code even where the sandbox cannot protect this machine.
+    #[arg(long, global = true)]
+    pub unsafe_no_sandbox: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole way on embedded defaults: base model, Vul2Safe, SFT, two PPO arms, evaluation, report.
+    ///
+    /// Makes a small model that writes vulnerable code about as often as real models do, turns the range's
+    /// vulnerability records into PrimeVul+, trains, and measures every model by running functional and exploit tests on
+    /// tasks it has not seen. Killed and started again, it continues with the first unfinished stage.
+    Demo(DemoArguments),
+    /// The same for your own data and model, from a recipe.
+    ///
+    /// `vul2safe init` writes a commented recipe to start from.
+    Run(RunArguments),
+    /// Write a commented recipe to start from.
+    Init(InitArguments),
+    /// Import, build, show and check data, step by step.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Train a model on a PrimeVul+ file: SFT, or SFT and PPO.
+    Train(TrainArguments),
+    /// Let a model answer one request, or every request of a file.
+    Generate(GenerateArguments),
+    /// Static findings in source files.
+    Analyze(AnalyzeArguments),
+    /// The token rewards of an answer to a PrimeVul+ pair, with the reason for each.
+    Score(ScoreArguments),
+    /// Measure models on held-out tasks: functional and exploit tests, rates with 95 % intervals, paired comparison.
+    Eval(EvalArguments),
+    /// Write report.html of a run folder again.
+    Report(ReportArguments),
+    /// The tasks that models are measured on.
+    #[command(subcommand)]
+    Range(RangeCommand),
+    /// What this machine lets the sandbox enforce.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Another seed gives another corpus, other names, another table.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The run folder [default: runs/demo-seed<SEED>]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Change one key of the embedded recipe, for instance `--set base.layers=2`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the plan and touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The recipe, a TOML file.
+    pub recipe: PathBuf,
+    /// The run folder [default: runs/<name>-seed<seed>]
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Change one key, for instance `--set data.path=fixes.jsonl`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the plan (records, tokens, steps, disk) and touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Where to write it; a file that is there is never overwritten.
+    #[arg(default_value = "vul2safe.toml")]
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Read vulnerability records into one JSON Lines form; count what is dropped, by reason.
+    Import(ImportArguments),
+    /// Vul2Safe: turn imported records into PrimeVul+ with the offline teacher.
+    Build(BuildArguments),
+    /// Show pairs with their spans coloured, their checks and their prompts.
+    Show(ShowArguments),
+    /// Check a PrimeVul+ file: schema, spans, hashes, splits.
+    Check(CheckArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The data: a file or a folder.
+    pub path: PathBuf,
+    /// Its format.
+    #[arg(long, value_enum)]
+    pub source: SourceKind,
+    /// `jsonl` only: which column holds what, for instance `--column vulnerable=before`; may be repeated. Known:
+    /// vulnerable, secure, id, language, cwe, cve, project, commit, license, function, description.
+    #[arg(long, value_name = "FIELD=COLUMN")]
+    pub column: Vec<String>,
+    /// `jsonl` only: the language of records that do not say it.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub language: Option<Language>,
+    /// Functions with more bytes are dropped and counted.
+    #[arg(long, default_value_t = 131_072)]
+    pub maximum_bytes: usize,
+    /// Where to write the records.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// Records as `data import` writes them.
+    pub records: PathBuf,
+    /// Where to write PrimeVul+; rejected records go beside it, to <FILE stem>.rejected.jsonl.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Take `[repair]` and `[data.split]` from this recipe.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Change one key of the recipe, for instance `--set repair.threshold=0.9`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// A PrimeVul+ file.
+    pub data: PathBuf,
+    /// Show the pair with this id.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Show pairs of this weakness.
+    #[arg(long)]
+    pub cwe: Option<String>,
+    /// How many pairs to show.
+    #[arg(long, default_value_t = 1)]
+    pub limit: usize,
+    /// One JSON object a line instead.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// A PrimeVul+ file.
+    pub data: PathBuf,
+}
+
+/// How to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Supervised fine-tuning alone.
+    Sft,
+    /// SFT, then every PPO arm of the recipe from its checkpoint.
+    Ppo,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// How to train.
+    #[arg(value_enum)]
+    pub method: Method,
+    /// A PrimeVul+ file.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The model to start from: a folder in the Hugging Face layout.
+    #[arg(long, value_name = "FOLDER")]
+    pub model: PathBuf,
+    /// The run folder; models are left in <FOLDER>/checkpoints.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Take everything else from this recipe.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// The model has been fine-tuned before: leave SFT out (`ppo` only).
+    #[arg(long)]
+    pub skip_sft: bool,
+    /// Change one key of the recipe; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompts"])))]
+pub struct GenerateArguments {
+    /// A model folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub model: PathBuf,
+    /// One request.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// A JSON Lines file with a `prompt` on each line; answers keep its other fields.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Answers to each request.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    pub samples: usize,
+    /// 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Sample from the likeliest tokens that hold this much probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Tokens after which an answer is cut off.
+    #[arg(long, default_value_t = 256)]
+    pub maximum_new_tokens: usize,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct AnalyzeArguments {
+    /// Source files; the language follows from the extension.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The language of every file, whatever its extension.
+    #[arg(long)]
+    pub language: Option<Language>,
+    /// One JSON object a finding.
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 if there is any finding.
+    #[arg(long)]
+    pub fail: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ScoreArguments {
+    /// A PrimeVul+ file.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The pair whose request is answered.
+    #[arg(long)]
+    pub id: String,
+    /// The answer, a file of code; `secure` and `vulnerable` take that side of the pair itself.
+    #[arg(long, value_name = "FILE")]
+    pub answer: String,
+    /// Split the answer into this model's tokens; without it into the language's own.
+    #[arg(long, value_name = "FOLDER")]
+    pub model: Option<PathBuf>,
+    /// Take `[reward]` from this recipe.
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    /// Change one key of the recipe, for instance `--set reward.placement=last`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object instead.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArguments {
+    /// Model folders; each is a row of the table.
+    #[arg(long = "model", value_name = "FOLDER", required = true)]
+    pub models: Vec<PathBuf>,
+    /// The tasks.
+    #[arg(long, value_enum, default_value = "range")]
+    pub suite: SuiteKind,
+    /// `records` only: a PrimeVul+ file, whose held-out part is asked.
+    #[arg(long, value_name = "FILE", required_if_eq("suite", "records"))]
+    pub data: Option<PathBuf>,
+    /// `range` only: tasks of each family and held-out level.
+    #[arg(long, default_value_t = 8)]
+    pub per_family: usize,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Sampling temperature; 0 always takes the likeliest token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Where to write answers and table.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// A run folder.
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RangeCommand {
+    /// Families with their weakness and their places to go wrong.
+    List,
+    /// One task of a family: request, tests, implementations.
+    Show {
+        /// A family, as `range list` names it.
+        family: String,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Run every implementation of every family against its functional and exploit tests.
+    Check {
+        /// Tasks of each family and level.
+        #[arg(long, default_value_t = 2)]
+        per_family: usize,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}

@@ -1,0 +1,34 @@
+//! `data build`.
+
+use vul2safe_corpus::{SplitConfig, VulnerabilityRecord, write_primevul_plus};
+use vul2safe_repair::RepairConfig;
+
+use super::{Session, println, recipe};
+use crate::cli::BuildArguments;
+use crate::failure::{Failure, Result};
+use crate::stages::build::{build, rejected_by_reason};
+use crate::stages::{derive_seed, open_judge, read_lines, write_lines};
+
+pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
+    let recipe = recipe(arguments.recipe.as_deref(), &arguments.set)?;
+    let records: Vec<VulnerabilityRecord> = read_lines(&arguments.records)
+        .map_err(|failure| failure.with_hint("`vul2safe data import` writes the records that this step reads"))?;
+    if records.is_empty() {
+        return Err(Failure::user(format!("{} holds no records", arguments.records.display())));
+    }
+    let judge = open_judge(session.allow_unprotected)?;
+    let config = RepairConfig { seed: derive_seed(recipe.seed, "prompts"), ..recipe.repair };
+    let split = SplitConfig { seed: derive_seed(recipe.seed, "split"), ..recipe.data.split };
+    session.progress.begin("Vul2Safe: repair, verify, write implicit prompts");
+    let built = build(&records, &judge, &config, &split, &session.progress);
+    session.progress.end("  done");
+    let rejected = arguments.out.with_extension("rejected.jsonl");
+    write_primevul_plus(&arguments.out, &built.pairs)?;
+    write_lines(&rejected, &built.rejected)?;
+    println(&format!("{} accepted, written to {}", built.pairs.len(), arguments.out.display()))?;
+    println(&format!("{} rejected, written to {}", built.rejected.len(), rejected.display()))?;
+    for (reason, count) in rejected_by_reason(&built.rejected) {
+        println(&format!("  {count:>6}  {reason}"))?;
+    }
+    Ok(())
+}

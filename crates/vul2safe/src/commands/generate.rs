@@ -1,0 +1,89 @@
+//! `generate`.
+
+use serde_json::{Map, Value, json};
+use vul2safe_model::{Finish, Model, SamplingOptions};
+use vul2safe_tokens::Tokenizer;
+
+use super::println;
+use crate::cli::GenerateArguments;
+use crate::failure::{Failure, Result, read_text};
+use crate::stages::base::check_vocabulary;
+use crate::stages::derive_seed;
+
+pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
+    let requests = requests(arguments)?;
+    let tokenizer = Tokenizer::from_folder(&arguments.model)?;
+    let model = Model::load(&arguments.model)?;
+    check_vocabulary(&model, &tokenizer)?;
+    let longest = model.config().max_position_embeddings;
+    for (index, (request, fields)) in requests.iter().enumerate() {
+        let prompt = tokenizer.chat_prompt(request)?;
+        let room = longest.saturating_sub(prompt.len());
+        if room == 0 {
+            return Err(Failure::user(format!(
+                "request {}: {} tokens leave no room for an answer; the model reads {longest}",
+                index + 1,
+                prompt.len()
+            ))
+            .with_hint("shorten the request"));
+        }
+        let options: Vec<SamplingOptions> = (0..arguments.samples)
+            .map(|sample| SamplingOptions {
+                maximum_new_tokens: arguments.maximum_new_tokens.min(room),
+                temperature: arguments.temperature,
+                top_p: arguments.top_p,
+                stop_ids: tokenizer.stop_ids(),
+                seed: derive_seed(arguments.seed, &format!("{index}/{sample}")),
+                ..SamplingOptions::default()
+            })
+            .collect();
+        let prompts = vec![prompt; arguments.samples];
+        for generation in model.generate(&prompts, &options)? {
+            let answer = tokenizer.decode(&generation.ids);
+            if arguments.prompts.is_some() {
+                let mut line = fields.clone();
+                line.insert("answer".to_owned(), Value::String(answer));
+                line.insert("finished".to_owned(), json!(generation.finished == Finish::Stop));
+                println(&Value::Object(line).to_string())?;
+            } else {
+                println(answer.trim_end())?;
+                if generation.finished == Finish::Length {
+                    anstream::eprintln!(
+                        "warning: the answer was cut off after {} tokens (--maximum-new-tokens)",
+                        generation.ids.len()
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Requests with the other fields of their lines.
+fn requests(arguments: &GenerateArguments) -> Result<Vec<(String, Map<String, Value>)>> {
+    if let Some(prompt) = &arguments.prompt {
+        return Ok(vec![(prompt.clone(), Map::new())]);
+    }
+    let Some(path) = &arguments.prompts else {
+        return Err(Failure::program("neither --prompt nor --prompts was given"));
+    };
+    let text = read_text(path, "file of prompts")?;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| {
+            let place = format!("{}:{}", path.display(), index + 1);
+            let value: Value = serde_json::from_str(line).map_err(|error| {
+                Failure::user(format!("{place}: {error}")).with_hint("every line is a JSON object with a `prompt`")
+            })?;
+            let Value::Object(fields) = value else {
+                return Err(Failure::user(format!("{place}: not a JSON object")));
+            };
+            match fields.get("prompt").and_then(Value::as_str) {
+                Some(prompt) => Ok((prompt.to_owned(), fields)),
+                None => Err(Failure::user(format!("{place}: no text in `prompt`"))
+                    .with_hint("every line is a JSON object with a `prompt`")),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,45 @@
+//! `demo`, `run` and `init`.
+
+use std::path::Path;
+
+use super::{Session, println, read_recipe};
+use crate::cli::{DemoArguments, InitArguments, RunArguments};
+use crate::failure::{Failure, Result};
+use crate::plan;
+use crate::recipe::{DEMO, Recipe, STARTER, parse_recipe};
+use crate::stages::{RunOptions, Until, run_recipe};
+
+pub(super) fn demo(session: &Session, arguments: &DemoArguments) -> Result<()> {
+    let mut overrides = vec![format!("seed={}", arguments.seed)];
+    overrides.extend(arguments.set.iter().cloned());
+    let recipe = parse_recipe(DEMO, Path::new("the embedded recipe"), &overrides)?;
+    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run)
+}
+
+pub(super) fn run(session: &Session, arguments: &RunArguments) -> Result<()> {
+    let recipe = parse_recipe(&read_recipe(&arguments.recipe)?, &arguments.recipe, &arguments.set)?;
+    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run)
+}
+
+fn carry_out(session: &Session, recipe: &Recipe, out: Option<&Path>, dry_run: bool) -> Result<()> {
+    if dry_run {
+        return println(&plan::describe(recipe, out)?);
+    }
+    let options = RunOptions {
+        out: out.map(Path::to_path_buf),
+        allow_unprotected: session.allow_unprotected,
+        until: Until::Report,
+    };
+    let folder = run_recipe(recipe, &options, &session.progress)?;
+    println(&folder.join("report.html").display().to_string())
+}
+
+pub(super) fn init(arguments: &InitArguments) -> Result<()> {
+    let path = &arguments.path;
+    if path.exists() {
+        return Err(Failure::user(format!("{} is there already", path.display()))
+            .with_hint("give another name: `vul2safe init other.toml`"));
+    }
+    vul2safe_run::write_atomic(path, STARTER.as_bytes())?;
+    println(&format!("wrote {0}; next: edit [data] and [model], then `vul2safe run {0} --dry-run`", path.display()))
+}

@@ -1,0 +1,41 @@
+//! `train`.
+
+use super::{Session, println, recipe};
+use crate::cli::{Method, TrainArguments};
+use crate::failure::{Failure, Result};
+use crate::recipe::SourceKind;
+use crate::stages::{RunOptions, Until, run_recipe};
+
+pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
+    let mut recipe = recipe(arguments.recipe.as_deref(), &arguments.set)?;
+    recipe.data.source = SourceKind::PrimevulPlus;
+    recipe.data.path = Some(arguments.data.clone());
+    recipe.model.path = Some(arguments.model.clone());
+    if arguments.skip_sft {
+        if arguments.method == Method::Sft {
+            return Err(Failure::user("`train sft --skip-sft` would do nothing").with_hint("leave out --skip-sft"));
+        }
+        recipe.sft.enabled = false;
+    }
+    let until = match arguments.method {
+        Method::Sft => {
+            recipe.arms.clear();
+            Until::Sft
+        }
+        Method::Ppo => Until::Arms,
+    };
+    let options = RunOptions {
+        out: Some(arguments.out.clone()),
+        allow_unprotected: session.allow_unprotected,
+        until,
+    };
+    let names: Vec<String> = match arguments.method {
+        Method::Sft => vec!["sft".to_owned()],
+        Method::Ppo => recipe.arms.keys().cloned().collect(),
+    };
+    let folder = run_recipe(&recipe, &options, &session.progress)?;
+    for name in names {
+        println(&folder.join("checkpoints").join(name).display().to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `--dry-run`: what a run would do, from the recipe and from reading the data. Writes nothing.
+
+use std::path::Path;
+
+use vul2safe_corpus::VulnerabilityRecord;
+use vul2safe_model::Config;
+
+use crate::failure::Result;
+use crate::recipe::{BaseCorpus, Recipe, SourceKind, SuiteKind};
+use crate::stages::base::model_config;
+use crate::stages::default_folder;
+use crate::stages::import::{dropped_by_reason, import, reasons};
+use crate::words::thousands;
+
+/// Code and requests have about this many bytes a token in the vocabularies that code models use; the plan says so.
+const BYTES_A_TOKEN: usize = 3;
+/// A prompt with its template, in tokens.
+const PROMPT_TOKENS: usize = 60;
+
+/// The plan as text.
+///
+/// # Errors
+/// Data or a model folder that cannot be read: what would stop the run stops its plan.
+pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
+    let mut lines = vec!["plan (nothing is written; token counts are estimates)".to_owned()];
+    let mut say = |label: &str, text: String| lines.push(format!("  {label:<12} {text}"));
+
+    let out = out.map_or_else(|| default_folder(recipe), Path::to_path_buf);
+    let state = if out.join("config.toml").exists() { " (there already: the run would continue)" } else { "" };
+    say("run folder", format!("{}{state}", out.display()));
+
+    let imported = import(&recipe.data, crate::stages::derive_seed(recipe.seed, "import"))?;
+    let source = recipe.data.path.as_ref().map_or_else(String::new, |path| format!(" from {}", path.display()));
+    say(
+        "records",
+        format!(
+            "{} {} records{source}: {} usable, {} dropped{}",
+            thousands(imported.read),
+            recipe.data.source.word(),
+            thousands(imported.records.len()),
+            imported.dropped.len(),
+            reasons(&dropped_by_reason(&imported))
+        ),
+    );
+    let prompts = if recipe.data.source == SourceKind::PrimevulPlus {
+        "prompts as in the file".to_owned()
+    } else {
+        format!("up to {} prompts each, accepted at confidence ≥ {}", recipe.repair.prompts_per_pair, recipe.repair.threshold)
+    };
+    say("Vul2Safe", prompts);
+
+    let config = match &recipe.model.path {
+        Some(path) => Config::from_folder(path)?,
+        None => model_config(&recipe.base, recipe.base.vocabulary, 0),
+    };
+    let parameters = config.parameters();
+    say("model", model_line(recipe, parameters));
+    if recipe.model.path.is_none() {
+        say("base", base_line(recipe, &imported.records));
+    }
+    let examples = imported.records.len() * recipe.repair.prompts_per_pair;
+    let examples = match recipe.sft.maximum_examples {
+        0 => examples,
+        most => examples.min(most),
+    };
+    if recipe.sft.enabled {
+        let tokens = examples * (PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens);
+        let epochs = recipe.sft.training.epochs;
+        let steps = (tokens * epochs).div_ceil(recipe.sft.training.tokens_per_batch.max(1));
+        say(
+            "SFT",
+            format!("≤ {} examples, {epochs} epochs, about {} tokens, {} steps", thousands(examples), thousands(tokens * epochs), thousands(steps)),
+        );
+    }
+    let ppo = &recipe.ppo.training;
+    for (name, arm) in &recipe.arms {
+        say(
+            "PPO",
+            format!(
+                "arm `{name}`: {} updates of {} rollouts, ≤ {} tokens each; evidence on {}, λ = {}",
+                ppo.updates,
+                ppo.rollouts_per_update,
+                ppo.maximum_new_tokens,
+                match arm.placement {
+                    vul2safe_reward::Placement::Token => "its own tokens",
+                    vul2safe_reward::Placement::Last => "the last token",
+                },
+                arm.lambda
+            ),
+        );
+    }
+    let models = 1 + usize::from(recipe.sft.enabled) + recipe.arms.len();
+    say("evaluation", evaluation_line(recipe, models));
+    // Weights in f32; an arm's checkpoint has the model, its value head and two moments.
+    let made = models - usize::from(recipe.model.path.is_some());
+    let disk = parameters * 4 * (made + 3 * recipe.arms.len());
+    say("disk", format!("about {} MiB of checkpoints", thousands(disk.div_ceil(1 << 20))));
+    Ok(lines.join("\n"))
+}
+
+fn model_line(recipe: &Recipe, parameters: usize) -> String {
+    match &recipe.model.path {
+        Some(path) => format!("{} parameters from {}", thousands(parameters), path.display()),
+        None => format!("{} parameters made from nothing, vocabulary ≤ {}", thousands(parameters), recipe.base.vocabulary),
+    }
+}
+
+fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
+    let base = &recipe.base;
+    let (documents, tokens) = match base.corpus {
+        BaseCorpus::Range => {
+            // The corpus is made from the seed alone, so a small part of it tells how long its documents are.
+            let part = vul2safe_range::base_corpus(base.documents.min(500), base.vulnerable_share, recipe.seed);
+            let bytes: usize = part.iter().map(|document| document.request.len() + document.code.len()).sum();
+            (base.documents, base.documents * bytes / part.len().max(1) / BYTES_A_TOKEN)
+        }
+        BaseCorpus::Records => {
+            let documents = records.len() * recipe.repair.prompts_per_pair;
+            (documents, documents * (PROMPT_TOKENS + mean_tokens(records)).min(base.maximum_positions))
+        }
+    };
+    let epochs = base.training.epochs;
+    let steps = (tokens * epochs).div_ceil(base.training.tokens_per_batch.max(1));
+    format!(
+        "≤ {} documents, {epochs} epochs, about {} tokens, {} steps",
+        thousands(documents),
+        thousands(tokens * epochs),
+        thousands(steps)
+    )
+}
+
+fn mean_tokens(records: &[VulnerabilityRecord]) -> usize {
+    let bytes: usize = records.iter().map(|record| record.vulnerable.len()).sum();
+    bytes / records.len().max(1) / BYTES_A_TOKEN
+}
+
+fn evaluation_line(recipe: &Recipe, models: usize) -> String {
+    let evaluation = &recipe.evaluation;
+    match evaluation.suite {
+        SuiteKind::Range => {
+            let tasks = 2 * evaluation.per_family * vul2safe_range::families().len();
+            format!("{models} models on {tasks} held-out tasks, functional and exploit tests")
+        }
+        SuiteKind::Records => {
+            format!("{models} models on ≤ {} held-out records, static findings", evaluation.maximum_tasks)
+        }
+    }
+}

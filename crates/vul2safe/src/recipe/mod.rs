@@ -1,0 +1,308 @@
+//! The recipe: one TOML file that says what a run does. Every key has a default; an unknown key stops the run.
+
+mod overrides;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vul2safe_code::Language;
+use vul2safe_corpus::{ColumnMap, SplitConfig};
+use vul2safe_repair::RepairConfig;
+use vul2safe_reward::{Placement, RewardConfig};
+use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
+
+pub use overrides::apply_overrides;
+pub use parse::parse_recipe;
+
+/// The embedded recipe of `vul2safe demo`.
+pub const DEMO: &str = include_str!("../../../../recipes/demo.toml");
+/// The recipe that `vul2safe init` writes.
+pub const STARTER: &str = include_str!("../../../../recipes/own-data.toml");
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Names the run folder `runs/<name>-seed<seed>` unless `--out` is given.
+    pub name: String,
+    /// Seeds everything that is drawn: splits, prompts, weights, samples.
+    pub seed: u64,
+    /// Where vulnerability records come from.
+    pub data: DataConfig,
+    /// Vul2Safe: what a repair pair must show, and how many prompts it gets.
+    pub repair: RepairConfig,
+    /// The model to start from; without a path one is made from nothing by `[base]`.
+    pub model: ModelConfig,
+    /// The model made from nothing.
+    pub base: BaseConfig,
+    /// Supervised fine-tuning.
+    pub sft: SftStage,
+    /// The token-level reward.
+    pub reward: RewardConfig,
+    /// PPO, the same for every arm.
+    pub ppo: PpoStage,
+    /// The arms: each starts from the SFT checkpoint and has the same budget.
+    pub arms: BTreeMap<String, ArmConfig>,
+    /// What every model is measured on.
+    pub evaluation: EvaluationConfig,
+}
+
+/// Where vulnerability records come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// The format of `path`, or `range` for this program's own tasks.
+    pub source: SourceKind,
+    /// A file or folder; not used for `range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Functions with more bytes than this are dropped and counted.
+    pub maximum_bytes: usize,
+    /// `range` only: vulnerability records of each family.
+    pub records_per_family: usize,
+    /// `jsonl` only: which column holds what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<ColumnMap>,
+    /// How records are split.
+    pub split: SplitConfig,
+}
+
+/// Formats that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// This program's own exploit-tested tasks.
+    Range,
+    /// SVEN's `data_train_val` folder or one of its files.
+    Sven,
+    /// PrimeVul v0.1, one function a line.
+    Primevul,
+    /// PrimeVul v0.1 `_paired`: a vulnerable function and its fix on consecutive lines.
+    PrimevulPaired,
+    /// Any JSON Lines file, by `data.columns`.
+    Jsonl,
+    /// A PrimeVul+ file: its pairs were accepted before and are taken as they are.
+    PrimevulPlus,
+}
+
+/// The model to start from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A folder in the Hugging Face layout; none: `[base]` makes a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// A model made from nothing: random weights, then next-token training.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseConfig {
+    /// What it learns from.
+    pub corpus: BaseCorpus,
+    /// `range` corpus: number of request → code documents.
+    pub documents: usize,
+    /// `range` corpus: share of the places that can go wrong which do.
+    pub vulnerable_share: f64,
+    /// Size of the byte-level BPE vocabulary.
+    pub vocabulary: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the gated MLP.
+    pub intermediate_size: usize,
+    /// Decoder blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub key_value_heads: usize,
+    /// Longest sequence in tokens.
+    pub maximum_positions: usize,
+    /// Next-token training.
+    pub training: PretrainConfig,
+}
+
+/// What a model made from nothing learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseCorpus {
+    /// Requests and code of this program's own tasks, vulnerable and secure mixed.
+    Range,
+    /// The training records: prompt → vulnerable function, the code that people wrote before the fix.
+    Records,
+}
+
+/// Supervised fine-tuning on prompt → secure function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SftStage {
+    /// `false` takes the model to start from as the SFT checkpoint.
+    pub enabled: bool,
+    /// Examples with more tokens (prompt and answer) are left out and counted.
+    pub maximum_tokens: usize,
+    /// At most this many examples, drawn by seed; 0 takes all.
+    pub maximum_examples: usize,
+    /// The training itself.
+    pub training: SftConfig,
+}
+
+/// PPO, shared by every arm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PpoStage {
+    /// Prompts with more tokens are left out and counted.
+    pub maximum_prompt_tokens: usize,
+    /// A checkpoint after every so many updates; a killed run continues from it.
+    pub checkpoint_every: u64,
+    /// Rollouts with their token rewards are kept from every so many updates.
+    pub samples_every: usize,
+    /// How many rollouts are kept each time.
+    pub samples: usize,
+    /// The training itself.
+    pub training: PpoConfig,
+}
+
+/// What one arm does differently.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmConfig {
+    /// Where the evidence is paid: on its own tokens, or all of it on the last.
+    pub placement: Placement,
+    /// λ of GAE: 0.95 for rewards on tokens, 1 for a reward on the last token.
+    pub lambda: f64,
+}
+
+/// What every model is measured on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// The tasks.
+    pub suite: SuiteKind,
+    /// `range`: tasks of each family and held-out level.
+    pub per_family: usize,
+    /// `records`: at most this many held-out records.
+    pub maximum_tasks: usize,
+    /// Answers stop after this many tokens and then count as truncated.
+    pub maximum_new_tokens: usize,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f32,
+    /// Answers of each model that go into the report with their rewards.
+    pub samples: usize,
+}
+
+/// Tasks to measure on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuiteKind {
+    /// Held-out tasks with functional and exploit tests.
+    Range,
+    /// The held-out records of the run's own data: static findings, and the records' tests where there are any.
+    Records,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        let arm = |placement, lambda| ArmConfig { placement, lambda };
+        Recipe {
+            name: "run".to_owned(),
+            seed: 0,
+            data: DataConfig::default(),
+            repair: RepairConfig::default(),
+            model: ModelConfig::default(),
+            base: BaseConfig::default(),
+            sft: SftStage::default(),
+            reward: RewardConfig::default(),
+            ppo: PpoStage::default(),
+            arms: BTreeMap::from([("ppo-token".to_owned(), arm(Placement::Token, 0.95))]),
+            evaluation: EvaluationConfig::default(),
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig {
+            source: SourceKind::Range,
+            path: None,
+            maximum_bytes: 131_072,
+            records_per_family: 24,
+            columns: None,
+            split: SplitConfig::default(),
+        }
+    }
+}
+
+impl Default for BaseConfig {
+    fn default() -> Self {
+        BaseConfig {
+            corpus: BaseCorpus::Range,
+            documents: 20_000,
+            vulnerable_share: 0.5,
+            vocabulary: 1_024,
+            hidden_size: 128,
+            intermediate_size: 384,
+            layers: 4,
+            heads: 4,
+            key_value_heads: 2,
+            maximum_positions: 512,
+            training: PretrainConfig::default(),
+        }
+    }
+}
+
+impl Default for SftStage {
+    fn default() -> Self {
+        SftStage { enabled: true, maximum_tokens: 1_024, maximum_examples: 0, training: SftConfig::default() }
+    }
+}
+
+impl Default for PpoStage {
+    fn default() -> Self {
+        PpoStage {
+            maximum_prompt_tokens: 512,
+            checkpoint_every: 10,
+            samples_every: 10,
+            samples: 8,
+            training: PpoConfig::default(),
+        }
+    }
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        EvaluationConfig {
+            suite: SuiteKind::Range,
+            per_family: 8,
+            maximum_tasks: 100,
+            maximum_new_tokens: 256,
+            temperature: 0.0,
+            samples: 24,
+        }
+    }
+}
+
+impl SourceKind {
+    /// The word in recipes and on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            SourceKind::Range => "range",
+            SourceKind::Sven => "sven",
+            SourceKind::Primevul => "primevul",
+            SourceKind::PrimevulPaired => "primevul-paired",
+            SourceKind::Jsonl => "jsonl",
+            SourceKind::PrimevulPlus => "primevul-plus",
+        }
+    }
+}
+
+/// A column map for the commonest names, used by `data import --source jsonl` without a recipe.
+pub fn plain_columns() -> ColumnMap {
+    ColumnMap {
+        vulnerable: "vulnerable".to_owned(),
+        secure: Some("secure".to_owned()),
+        default_language: Some(Language::Python),
+        ..ColumnMap::default()
+    }
+}

@@ -1,0 +1,241 @@
+//! From an answer to its token rewards: the one place where the judge's evidence meets `reward`.
+//!
+//! Exploit tests are never run here. They are the oracle of evaluation and no part of the reward.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use vul2safe_code::{Cwe, Language, Severity, parse};
+use vul2safe_corpus::{RepairPair, Tests};
+use vul2safe_judge::{Judge, Submission, TestResult, Verdict, extract_code};
+use vul2safe_reward::{
+    Finding, Outcome, Patterns, RewardConfig, Score, score_answer,
+};
+
+use crate::failure::Result;
+
+/// What an answer is scored against.
+pub struct Reference {
+    /// Language of the answer.
+    pub language: Language,
+    /// Weaknesses this request invites; findings of other weaknesses are not looked for, so that a model is not
+    /// paid for steering around code that nobody asked about.
+    pub cwe: Vec<Cwe>,
+    /// Snippets to look for.
+    pub patterns: Patterns,
+    /// Functional tests, where there are any.
+    pub tests: Option<Tests>,
+}
+
+/// References of every pair, with the patterns of the other training pairs of the same weakness merged in.
+pub struct References {
+    by_id: BTreeMap<String, Reference>,
+    by_cwe: BTreeMap<Cwe, Vec<Patterns>>,
+    /// Patterns that do not tell the two sides of their pair apart and were left out.
+    pub dropped_patterns: usize,
+}
+
+impl References {
+    /// Prepares `pairs`.
+    ///
+    /// # Errors
+    /// A pair whose sides cannot be parsed at all.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = &'a RepairPair>, related: bool) -> Result<References> {
+        let pairs: Vec<&RepairPair> = pairs.into_iter().collect();
+        let mut own: Vec<Patterns> =
+            pairs.par_iter().map(|pair| Patterns::of_pair(pair)).collect::<std::result::Result<_, _>>()?;
+        if related {
+            Patterns::screen(&mut own);
+        }
+        let mut by_cwe: BTreeMap<Cwe, Vec<Patterns>> = BTreeMap::new();
+        for (pair, patterns) in pairs.iter().zip(&own) {
+            for &cwe in &pair.cwe {
+                by_cwe.entry(cwe).or_default().push(patterns.clone());
+            }
+        }
+        let merged: Vec<Patterns> = pairs
+            .par_iter()
+            .zip(&own)
+            .map(|(pair, patterns)| {
+                if !related {
+                    return patterns.clone();
+                }
+                let others: Vec<&Patterns> = pair.cwe.iter().filter_map(|cwe| by_cwe.get(cwe)).flatten().collect();
+                Patterns::merge(patterns, &others)
+            })
+            .collect();
+        let dropped_patterns = own.iter().map(Patterns::dropped).sum();
+        let by_id = pairs
+            .into_iter()
+            .zip(merged)
+            .map(|(pair, patterns)| {
+                let reference = Reference {
+                    language: pair.language,
+                    cwe: pair.cwe.clone(),
+                    patterns,
+                    tests: pair.tests.clone(),
+                };
+                (pair.id.clone(), reference)
+            })
+            .collect();
+        Ok(References { by_id, by_cwe, dropped_patterns })
+    }
+
+    /// The reference of the pair `id`.
+    pub fn get(&self, id: &str) -> Option<&Reference> {
+        self.by_id.get(id)
+    }
+
+    /// The rewards of an answer to a request that belongs to no pair: by the patterns of every pair with one of these
+    /// weaknesses, and by findings. Shown in reports; never trained on.
+    pub fn score_without_pair(
+        &self,
+        answer: &AnswerText,
+        language: Language,
+        cwe: &[Cwe],
+        outcome: Outcome,
+        config: &RewardConfig,
+    ) -> Score {
+        let Some(answer) = answer.code(language) else {
+            return Score::Unscored { why: "its code is spread over several blocks".to_owned() };
+        };
+        let related: Vec<&Patterns> = cwe.iter().filter_map(|cwe| self.by_cwe.get(cwe)).flatten().collect();
+        let findings = parse(language, &answer.text).map(|parsed| findings_of(&parsed, cwe)).unwrap_or_default();
+        let patterns = match Patterns::related_only(&related) {
+            Ok(patterns) => patterns,
+            Err(error) => return Score::Unscored { why: error.to_string() },
+        };
+        score_answer(&answer.text, language, &answer.tokens, &patterns, &findings, outcome, config)
+    }
+}
+
+/// One answer as the model gave it.
+pub struct AnswerText {
+    /// The text.
+    pub text: String,
+    /// Byte range of each response token in `text`.
+    pub tokens: Vec<(usize, usize)>,
+    /// Whether the model ended the answer itself.
+    pub finished: bool,
+}
+
+impl AnswerText {
+    /// The code of a chatty answer, with the tokens' ranges in it; tokens outside the code have empty ranges. An answer
+    /// that is code alone stays as it is. Nothing, when the code was put together from several places: then no range
+    /// could point into it.
+    pub fn code(&self, language: Language) -> Option<AnswerText> {
+        let code = extract_code(&self.text, language);
+        let start = if code == self.text { 0 } else { self.text.find(&code)? };
+        let place = |byte: usize| byte.clamp(start, start + code.len()) - start;
+        let tokens = self.tokens.iter().map(|&(from, to)| (place(from), place(to))).collect();
+        Some(AnswerText { text: code, tokens, finished: self.finished })
+    }
+}
+
+/// An answer's rewards and what the functional tests said.
+pub struct Judged {
+    /// The rewards, or why there are none.
+    pub score: Score,
+    /// Outcome of the functional tests.
+    pub functional: Option<bool>,
+}
+
+/// Scores `answers`, each against its reference, in parallel; order is kept.
+pub fn score_all(answers: &[(AnswerText, &Reference)], judge: &Judge, config: &RewardConfig) -> Vec<Judged> {
+    answers.par_iter().map(|(answer, reference)| score_one(answer, reference, judge, config)).collect()
+}
+
+fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: &RewardConfig) -> Judged {
+    let Some(answer) = answer.code(reference.language) else {
+        let why = "its code is spread over several blocks".to_owned();
+        return Judged { score: Score::Unscored { why }, functional: None };
+    };
+    let parsed = parse(reference.language, &answer.text).ok();
+    let parses = parsed.as_ref().is_some_and(|parsed| parsed.is_clean());
+    let runnable = parses && answer.finished && !answer.text.trim().is_empty();
+    let verdict = match &reference.tests {
+        Some(tests) if runnable => Some(judge.judge(&Submission {
+            language: reference.language,
+            answer: &answer.text,
+            functional: Some(&tests.functional),
+            exploit: None,
+            processes: tests.processes,
+        })),
+        _ => None,
+    };
+    if let Some(Verdict { functional: TestResult::NotRun { why }, .. }) = &verdict {
+        let why = format!("the functional tests did not run: {why}");
+        return Judged { score: Score::Unscored { why }, functional: None };
+    }
+    let functional = verdict.as_ref().and_then(Verdict::functional);
+    let findings = match &parsed {
+        Some(parsed) if config.findings => findings_of(parsed, &reference.cwe),
+        _ => Vec::new(),
+    };
+    let outcome = Outcome {
+        parses,
+        truncated: !answer.finished,
+        empty: answer.text.trim().is_empty(),
+        functional,
+        // Without tests the reward compares the answer with both sides of the pair itself.
+        intent_kept: None,
+        instance: 0.0,
+    };
+    let score = score_answer(
+        &answer.text,
+        reference.language,
+        &answer.tokens,
+        &reference.patterns,
+        &findings,
+        outcome,
+        config,
+    );
+    Judged { score, functional: functional.or((!runnable).then_some(false)) }
+}
+
+/// Findings of the weaknesses in `cwe`, weighted by severity.
+pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
+    vul2safe_analyze::analyze(parsed)
+        .into_iter()
+        .filter(|finding| cwe.contains(&finding.cwe))
+        .map(|finding| Finding {
+            span: finding.span,
+            weight: severity_weight(finding.severity),
+            reason: format!("{} ({}): {}", finding.rule, finding.cwe, finding.message),
+        })
+        .collect()
+}
+
+/// Weight of a finding in the reward.
+fn severity_weight(severity: Severity) -> f32 {
+    match severity {
+        Severity::High => 1.0,
+        Severity::Medium => 0.7,
+        Severity::Low => 0.4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_follow_the_code_out_of_its_fence() {
+        let text = "Here:\n```python\nx = 1\n```\n";
+        let tokens = (0..text.len()).map(|byte| (byte, byte + 1)).collect();
+        let code = AnswerText { text: text.to_owned(), tokens, finished: true }.code(Language::Python).expect("one block");
+        assert_eq!(code.text.trim(), "x = 1");
+        let start = text.find("x = 1").expect("it is there");
+        assert_eq!(code.tokens[start], (0, 1));
+        assert_eq!(code.tokens[0], (0, 0), "outside the code a token covers nothing");
+        let joined: String = code.tokens.iter().map(|&(from, to)| &code.text[from..to]).collect();
+        assert_eq!(joined, code.text, "every byte of the code belongs to its token");
+    }
+
+    #[test]
+    fn code_alone_stays_as_it_is() {
+        let answer = AnswerText { text: "def f():\n    return 1\n".to_owned(), tokens: vec![(0, 3), (3, 22)], finished: false };
+        let code = answer.code(Language::Python).expect("code");
+        assert_eq!((code.text.as_str(), &code.tokens), (answer.text.as_str(), &answer.tokens));
+    }
+}

@@ -1,0 +1,303 @@
+//! Last stages: every model answers the same held-out tasks; answers are run against functional and exploit tests.
+
+use serde_json::{Value, json};
+use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
+use vul2safe_evaluate::{Answered, Item, items_from_tasks, table as rates};
+use vul2safe_judge::{Judge, Submission, TestResult, extract_code};
+use vul2safe_model::{Finish, Model, SamplingOptions};
+use vul2safe_range::{Level, tasks};
+use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
+use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
+use vul2safe_tokens::Tokenizer;
+
+use super::prompts::{answer_text, request_text};
+use super::{Context, build, derive_seed};
+use crate::failure::{Failure, Result};
+use crate::progress::Progress;
+use crate::recipe::{EvaluationConfig, SuiteKind};
+use crate::scoring::{AnswerText, References};
+use crate::words::word;
+
+/// Answers generated together: enough to fill the processor, few enough to show progress.
+const BATCH: usize = 128;
+
+/// Tasks of a suite.
+///
+/// # Errors
+/// A suite without a single task.
+pub fn items(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Vec<Item>> {
+    let items = match config.suite {
+        SuiteKind::Range => {
+            let mut items = items_from_tasks(&tasks(Level::HeldOutNames, config.per_family, seed));
+            items.extend(items_from_tasks(&tasks(Level::HeldOutContexts, config.per_family, seed)));
+            items
+        }
+        SuiteKind::Records => pairs
+            .iter()
+            .filter(|pair| pair.split != Split::Train)
+            .filter_map(item_of_pair)
+            .take(config.maximum_tasks)
+            .collect(),
+    };
+    if items.is_empty() {
+        return Err(Failure::user("there is nothing to evaluate on: no record is held out")
+            .with_hint("raise `data.split.validation`, or evaluate on `evaluation.suite = \"range\"`"));
+    }
+    Ok(items)
+}
+
+/// A held-out record as a task: its first prompt, its tests where there are any, findings of its weakness otherwise.
+fn item_of_pair(pair: &RepairPair) -> Option<Item> {
+    let prompt = pair.prompts.first()?;
+    let cwe = pair.cwe.first().copied();
+    Some(Item {
+        id: pair.id.clone(),
+        group: format!("{} {}", pair.source.dataset, word(&pair.split)),
+        language: pair.language,
+        cwe,
+        severity: cwe.map(|cwe| cwe.severity()),
+        request: request_text(prompt),
+        functional: pair.tests.as_ref().map(|tests| tests.functional.clone()),
+        exploit: None,
+        processes: pair.tests.as_ref().map_or(0, |tests| tests.processes),
+    })
+}
+
+/// Lets `model` answer every item and judges the answers.
+pub fn answer_items(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    items: &[Item],
+    config: &EvaluationConfig,
+    seed: u64,
+    judge: &Judge,
+    progress: &Progress,
+) -> Result<Vec<Answered>> {
+    let prompts: Vec<Vec<u32>> =
+        items.iter().map(|item| tokenizer.chat_prompt(&item.request)).collect::<std::result::Result<_, _>>()?;
+    let longest = model.config().max_position_embeddings;
+    let mut answered = Vec::with_capacity(items.len());
+    for (chunk, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
+        let options: Vec<SamplingOptions> = chunk
+            .iter()
+            .zip(prompts)
+            .map(|(item, prompt)| SamplingOptions {
+                // A prompt that fills the model's positions leaves no room: the answer is empty and truncated.
+                maximum_new_tokens: config.maximum_new_tokens.min(longest.saturating_sub(prompt.len())),
+                temperature: config.temperature,
+                stop_ids: tokenizer.stop_ids(),
+                // The same task draws the same numbers for every model: the comparison is paired.
+                seed: derive_seed(seed, &item.id),
+                ..SamplingOptions::default()
+            })
+            .collect();
+        let generations = model.generate(prompts, &options)?;
+        let texts: Vec<_> = generations
+            .iter()
+            .map(|generation| answer_text(tokenizer, &generation.ids, generation.finished == Finish::Stop))
+            .collect();
+        let codes: Vec<String> =
+            chunk.iter().zip(&texts).map(|(item, text)| extract_code(&text.text, item.language)).collect();
+        let submissions: Vec<Submission<'_>> =
+            chunk.iter().zip(&codes).map(|(item, code)| item.submission(code)).collect();
+        let verdicts = judge.judge_all(&submissions);
+        for (((item, generation), text), mut verdict) in chunk.iter().zip(&generations).zip(&texts).zip(verdicts) {
+            if !text.finished {
+                // What was cut off is no working answer, even where the part that is there happens to run.
+                verdict.functional = TestResult::Failed {
+                    test: "complete".to_owned(),
+                    message: format!("the answer did not end within {} tokens", generation.ids.len()),
+                };
+            }
+            answered.push(Answered {
+                task: item.id.clone(),
+                answer: text.text.clone(),
+                ids: generation.ids.clone(),
+                finished: text.finished,
+                verdict,
+            });
+        }
+        progress.update(answered.len() as u64, items.len() as u64, "answers judged");
+    }
+    Ok(answered)
+}
+
+/// The stage of one model.
+pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
+    let config = &context.recipe.evaluation;
+    let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
+    let items = items(config, &pairs, context.seed("evaluation"))?;
+    let folder = context.model_folder(name);
+    let model = Model::load(&folder)?;
+    let tokenizer = Tokenizer::from_folder(&folder)?;
+    let answered =
+        answer_items(&model, &tokenizer, &items, config, context.seed("answers"), &context.judge, context.progress)?;
+    context.write_lines(&answers_file(name), &answered)?;
+    write_answer_samples(context, name, &tokenizer, &items, &answered, &pairs)?;
+    let functional = answered.iter().filter(|answer| answer.verdict.functional() == Some(true)).count();
+    let vulnerable = answered.iter().filter(|answer| answer.verdict.vulnerable() == Some(true)).count();
+    let unparsable = answered.iter().filter(|answer| !answer.verdict.parses).count();
+    Ok(json!({
+        "line": format!(
+            "{} answers: {functional} functional, {vulnerable} vulnerable, {unparsable} unparsable",
+            answered.len()
+        ),
+        "answers": answered.len(),
+    }))
+}
+
+fn answers_file(model: &str) -> String {
+    format!("evaluation/{model}.jsonl")
+}
+
+/// Answers with what their tokens would have earned, spread over the tasks, for the report.
+fn write_answer_samples(
+    context: &Context<'_>,
+    name: &str,
+    tokenizer: &Tokenizer,
+    items: &[Item],
+    answered: &[Answered],
+    pairs: &[RepairPair],
+) -> Result<()> {
+    let wanted = context.recipe.evaluation.samples.min(items.len());
+    if wanted == 0 {
+        return Ok(());
+    }
+    let train = pairs.iter().filter(|pair| pair.split == Split::Train);
+    let references = References::new(train, true)?;
+    let samples: Vec<Sample> = (0..wanted)
+        .map(|index| index * items.len() / wanted)
+        .map(|index| sample(name, &items[index], &answered[index], tokenizer, &references, context))
+        .collect();
+    Ok(write_samples(context.run, &format!("evaluation-{name}"), &samples)?)
+}
+
+fn sample(
+    name: &str,
+    item: &Item,
+    answered: &Answered,
+    tokenizer: &Tokenizer,
+    references: &References,
+    context: &Context<'_>,
+) -> Sample {
+    let text = answer_text(tokenizer, &answered.ids, answered.finished);
+    let outcome = Outcome {
+        parses: answered.verdict.parses,
+        truncated: !answered.finished,
+        empty: text.text.trim().is_empty(),
+        functional: answered.verdict.functional(),
+        intent_kept: None,
+        instance: 0.0,
+    };
+    let config = RewardConfig { placement: Placement::Token, ..context.recipe.reward };
+    let cwe: Vec<_> = item.cwe.into_iter().collect();
+    let score = references.score_without_pair(&text, item.language, &cwe, outcome, &config);
+    let outcomes =
+        Outcomes { functional: answered.verdict.functional(), secure: answered.verdict.secure() };
+    make_sample(name, &item.id, &item.request, &answered.ids, &text, &score, outcomes)
+}
+
+/// What tests said of a sample.
+pub struct Outcomes {
+    /// Functional tests.
+    pub functional: Option<bool>,
+    /// Exploit tests; none in training, where they are never run.
+    pub secure: Option<bool>,
+}
+
+/// A sample for the run folder.
+pub fn make_sample(
+    arm: &str,
+    task: &str,
+    prompt: &str,
+    ids: &[u32],
+    answer: &AnswerText,
+    score: &Score,
+    outcomes: Outcomes,
+) -> Sample {
+    let (rewards, reasons, status, total) = match score {
+        Score::Scored(scored) => {
+            let status = if scored.failed { "failed" } else { "scored" };
+            (scored.rewards.clone(), scored.reasons.clone(), status.to_owned(), f64::from(scored.total))
+        }
+        Score::Unscored { why } => {
+            (vec![0.0; ids.len()], vec![Vec::new(); ids.len()], format!("unscored: {why}"), f64::NAN)
+        }
+    };
+    let tokens = ids
+        .iter()
+        .zip(&answer.tokens)
+        .zip(rewards.iter().zip(reasons))
+        .map(|((&id, &(start, end)), (&reward, reasons))| SampleToken { id, start, end, reward, reasons })
+        .collect();
+    Sample {
+        arm: arm.to_owned(),
+        task: task.to_owned(),
+        prompt: prompt.to_owned(),
+        answer: answer.text.clone(),
+        tokens,
+        functional: outcomes.functional,
+        secure: outcomes.secure,
+        status,
+        total_reward: total,
+    }
+}
+
+/// The stage that makes the table.
+pub fn table(context: &Context<'_>) -> Result<Value> {
+    let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
+    let config = &context.recipe.evaluation;
+    let items = items(config, &pairs, context.seed("evaluation"))?;
+    let models = context
+        .models()
+        .into_iter()
+        .map(|name| Ok((name.clone(), context.read_lines(&answers_file(&name))?)))
+        .collect::<Result<Vec<(String, Vec<Answered>)>>>()?;
+    let suite = match config.suite {
+        SuiteKind::Range => "range: held-out tasks with functional and exploit tests",
+        SuiteKind::Records => "held-out records: static findings, and their own tests where there are any",
+    };
+    let table = rates(suite, &items, &models)?;
+    let mut bytes = serde_json::to_vec_pretty(&table)
+        .map_err(|error| Failure::program(format!("the table cannot be written as JSON: {error}")))?;
+    bytes.push(b'\n');
+    vul2safe_run::write_atomic(&context.run.file("evaluation.json"), &bytes)?;
+    context.progress.say(&render_table(&table));
+    Ok(json!({ "line": format!("{} models on {} tasks", models.len(), items.len()) }))
+}
+
+/// The main rows of a table as text.
+pub fn render_table(table: &EvaluationTable) -> String {
+    const COLUMNS: [&str; 7] =
+        ["functional", "vulnerable", "vulnerable_high", "vulnerable_medium", "flagged", "both", "unparsable"];
+    let columns: Vec<&str> =
+        COLUMNS.into_iter().filter(|column| table.rows.iter().any(|row| row.rates.contains_key(*column))).collect();
+    let groups: Vec<&str> = {
+        let mut groups: Vec<&str> = Vec::new();
+        for row in &table.rows {
+            if !groups.contains(&row.group.as_str()) && !row.group.starts_with("CWE-") {
+                groups.push(&row.group);
+            }
+        }
+        groups
+    };
+    let mut text = format!("{}; percent with 95 % intervals\n", table.suite);
+    for group in groups {
+        text.push_str(&format!("\n{group:<20}"));
+        for column in &columns {
+            text.push_str(&format!(" {:>17}", column.replace("vulnerable_", "vuln. ")));
+        }
+        text.push('\n');
+        for row in table.rows.iter().filter(|row| row.group == group) {
+            text.push_str(&format!("  {:<18}", row.model));
+            for column in &columns {
+                let cell = row.rates.get(*column).map_or("–".to_owned(), |rate| {
+                    format!("{:.0} [{:.0}, {:.0}]", 100.0 * rate.value, 100.0 * rate.low, 100.0 * rate.high)
+                });
+                text.push_str(&format!(" {cell:>17}"));
+            }
+            text.push('\n');
+        }
+    }
+    text.trim_end().to_owned()
+}

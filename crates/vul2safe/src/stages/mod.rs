@@ -1,0 +1,225 @@
+//! The stages of a run, in order. Each reads files of the run folder and leaves files there, so that a run that was
+//! killed goes on with the first stage that has not finished.
+
+pub mod base;
+pub mod build;
+pub mod evaluate;
+pub mod import;
+pub mod ppo;
+pub mod prompts;
+pub mod sft;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use vul2safe_judge::Judge;
+use vul2safe_run::{RunFolder, write_atomic};
+use vul2safe_sandbox::{Policy, Sandbox};
+
+use crate::failure::{Failure, Result};
+use crate::progress::{Progress, duration};
+use crate::recipe::Recipe;
+
+/// What every stage is given.
+pub struct Context<'a> {
+    /// The resolved recipe.
+    pub recipe: &'a Recipe,
+    /// The run folder.
+    pub run: &'a RunFolder,
+    /// Where to say how far it is.
+    pub progress: &'a Progress,
+    /// Judges answers; starts the sandbox on first use.
+    pub judge: Judge,
+}
+
+/// How a run is carried out, apart from its recipe.
+pub struct RunOptions {
+    /// The run folder; none: `runs/<name>-seed<seed>`.
+    pub out: Option<PathBuf>,
+    /// Run untrusted code even where the sandbox cannot protect.
+    pub allow_unprotected: bool,
+    /// The last stage to carry out.
+    pub until: Until,
+}
+
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Until {
+    /// The SFT checkpoint.
+    Sft,
+    /// Every PPO arm.
+    Arms,
+    /// Evaluation and report.
+    Report,
+}
+
+/// Carries out `recipe` from the first stage that is not finished, and returns the run folder's path.
+///
+/// # Errors
+/// The first failure of a stage; what earlier stages finished stays.
+pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) -> Result<PathBuf> {
+    let out = options.out.clone().unwrap_or_else(|| default_folder(recipe));
+    let resolved = recipe.to_toml()?;
+    // What cannot work is found out before anything is written.
+    let judge = open_judge(options.allow_unprotected)?;
+    let run = RunFolder::create_or_resume(&out, &resolved, environment(recipe))?;
+    progress.say(&format!("run folder {}", out.display()));
+    let context = Context { recipe, run: &run, progress, judge };
+
+    context.stage("import", "reading vulnerability records", import::run)?;
+    context.stage("build", "Vul2Safe: repair, verify, write implicit prompts", build::run)?;
+    context.stage("base", "base model", base::run)?;
+    if recipe.sft.enabled {
+        context.stage("sft", "SFT on prompt → secure function", sft::run)?;
+    }
+    if options.until == Until::Sft {
+        return Ok(out);
+    }
+    for name in recipe.arms.keys() {
+        context.stage(name, &format!("PPO arm `{name}`"), |context| ppo::run(context, name))?;
+    }
+    if options.until == Until::Arms {
+        return Ok(out);
+    }
+    for model in context.models() {
+        context.stage(&format!("evaluate-{model}"), &format!("evaluating `{model}`"), |context| {
+            evaluate::answer_and_judge(context, &model)
+        })?;
+    }
+    context.stage("table", "rates, intervals and paired comparisons", evaluate::table)?;
+    // The report is cheap and shows the journal itself, so it is written anew every time.
+    let path = vul2safe_report::write(&out)?;
+    progress.say(&format!("report {}", path.display()));
+    Ok(out)
+}
+
+/// `runs/<name>-seed<seed>`.
+pub fn default_folder(recipe: &Recipe) -> PathBuf {
+    Path::new("runs").join(format!("{}-seed{}", recipe.name, recipe.seed))
+}
+
+/// A judge with its sandbox.
+pub fn open_judge(allow_unprotected: bool) -> Result<Judge> {
+    Ok(Judge::new(Sandbox::new(Policy { allow_unprotected })?, None)?)
+}
+
+/// Versions and seed, for `environment.json`.
+fn environment(recipe: &Recipe) -> Value {
+    json!({
+        "vul2safe": env!("CARGO_PKG_VERSION"),
+        "seed": recipe.seed,
+        "threads": rayon::current_num_threads(),
+        "architecture": std::env::consts::ARCH,
+        "operating_system": std::env::consts::OS,
+    })
+}
+
+impl Context<'_> {
+    /// Runs a stage unless the journal says that it is finished.
+    fn stage(&self, name: &str, title: &str, work: impl FnOnce(&Self) -> Result<Value>) -> Result<()> {
+        if let Some(entry) = self.run.finished(name) {
+            self.progress.say(&format!("{title}: finished before, in {}", duration(entry.seconds)));
+            return Ok(());
+        }
+        self.progress.begin(title);
+        let started = Instant::now();
+        let outcome = work(self);
+        let seconds = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(summary) => {
+                let line = summary.get("line").and_then(Value::as_str).unwrap_or("done").to_owned();
+                self.run.finish(name, seconds, summary)?;
+                self.progress.end(&format!("  {line} ({})", duration(seconds)));
+                Ok(())
+            }
+            Err(failure) => {
+                self.progress.end(&format!("  stopped after {}", duration(seconds)));
+                let out = self.run.path().display().to_string();
+                let hint = failure.hint.clone().unwrap_or_default();
+                Err(failure.at(format!("stage `{name}`")).with_hint(
+                    format!("{hint}\nfinished stages are kept in {out}; the same command continues there").trim_start().to_owned(),
+                ))
+            }
+        }
+    }
+
+    /// Models in the order of the table: base, SFT, then the arms.
+    pub fn models(&self) -> Vec<String> {
+        let start = if self.recipe.sft.enabled { &["base", "sft"][..] } else { &["base"][..] };
+        start.iter().map(|&name| name.to_owned()).chain(self.recipe.arms.keys().cloned()).collect()
+    }
+
+    /// The model that every arm starts from.
+    pub fn arm_start(&self) -> &'static str {
+        if self.recipe.sft.enabled { "sft" } else { "base" }
+    }
+
+    /// Folder of a model of this run.
+    pub fn model_folder(&self, name: &str) -> PathBuf {
+        match &self.recipe.model.path {
+            Some(path) if name == "base" => path.clone(),
+            _ => self.run.file(&format!("checkpoints/{name}")),
+        }
+    }
+
+    /// A seed for one purpose, so that no two parts of a run draw the same numbers.
+    pub fn seed(&self, purpose: &str) -> u64 {
+        derive_seed(self.recipe.seed, purpose)
+    }
+
+    /// The same, moved by a seed of the stage's own settings, so that it can be varied alone.
+    pub fn seed_for(&self, purpose: &str, own: u64) -> u64 {
+        self.seed(purpose).wrapping_add(own)
+    }
+
+    /// Writes one JSON value a line.
+    pub fn write_lines<T: Serialize>(&self, name: &str, values: &[T]) -> Result<()> {
+        write_lines(&self.run.file(name), values)
+    }
+
+    /// Reads one JSON value a line.
+    pub fn read_lines<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>> {
+        read_lines(&self.run.file(name))
+    }
+}
+
+/// FNV-1a over the purpose, mixed with the run's seed.
+pub fn derive_seed(seed: u64, purpose: &str) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for byte in purpose.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// Writes one JSON value a line, all or nothing.
+pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    let mut bytes = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut bytes, value)
+            .map_err(|error| Failure::program(format!("{}: a value cannot be written as JSON: {error}", path.display())))?;
+        bytes.push(b'\n');
+    }
+    if let Some(parent) = path.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    Ok(write_atomic(path, &bytes)?)
+}
+
+/// Reads one JSON value a line.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = crate::failure::read_text(path, "file of this run")?;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| {
+                Failure::user(format!("{}:{}: {error}", path.display(), index + 1))
+                    .with_hint("this file is made by an earlier step; delete it and run that step again")
+            })
+        })
+        .collect()
+}

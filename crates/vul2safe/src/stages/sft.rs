@@ -1,0 +1,92 @@
+//! Stage 4: supervised fine-tuning on prompt → secure function.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
+use vul2safe_model::Model;
+use vul2safe_tokens::Tokenizer;
+use vul2safe_train::{Example, SftConfig, sft};
+
+use super::prompts::{answer_ids, prompt_ids};
+use super::{Context, build};
+use crate::failure::{Failure, Result};
+use crate::words::thousands;
+
+/// Training examples, and how many prompts were too long for them.
+pub struct Examples {
+    /// Prompt and secure function as ids.
+    pub examples: Vec<Example>,
+    /// Prompts left out because prompt and function have more tokens than allowed.
+    pub too_long: usize,
+    /// Pairs none of whose prompts is left.
+    pub pairs_left_out: usize,
+}
+
+/// The examples of the training pairs.
+pub fn examples(pairs: &[RepairPair], tokenizer: &Tokenizer, longest: usize) -> Result<Examples> {
+    let mut found = Examples { examples: Vec::new(), too_long: 0, pairs_left_out: 0 };
+    for pair in pairs.iter().filter(|pair| pair.split == Split::Train) {
+        let completion = answer_ids(tokenizer, &pair.secure);
+        let before = found.examples.len();
+        for prompt in prompt_ids(tokenizer, pair)? {
+            if prompt.len() + completion.len() > longest {
+                found.too_long += 1;
+            } else {
+                found.examples.push(Example { prompt, completion: completion.clone(), weights: None });
+            }
+        }
+        found.pairs_left_out += usize::from(found.examples.len() == before);
+    }
+    Ok(found)
+}
+
+/// The stage.
+pub fn run(context: &Context<'_>) -> Result<Value> {
+    let recipe = context.recipe;
+    let start = context.model_folder("base");
+    let model = Model::load(&start)?;
+    let tokenizer = Tokenizer::from_folder(&start)?;
+    let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
+    let longest = recipe.sft.maximum_tokens.min(model.config().max_position_embeddings);
+    let mut found = examples(&pairs, &tokenizer, longest)?;
+    if found.examples.is_empty() {
+        return Err(Failure::user(format!("every one of the {} examples has more than {longest} tokens", found.too_long))
+            .with_hint("raise `sft.maximum_tokens` (and `base.maximum_positions` for a model made from nothing)"));
+    }
+    let mut generator = ChaCha8Rng::seed_from_u64(context.seed("sft-examples"));
+    found.examples.shuffle(&mut generator);
+    let all = found.examples.len();
+    if recipe.sft.maximum_examples > 0 {
+        found.examples.truncate(recipe.sft.maximum_examples);
+    }
+
+    let training = SftConfig { seed: context.seed_for("sft", recipe.sft.training.seed), ..recipe.sft.training.clone() };
+    let lengths: Vec<usize> =
+        found.examples.iter().map(|example| example.prompt.len() + example.completion.len()).collect();
+    let total = training.steps(&lengths) as u64;
+    let mut metrics = context.run.metrics("sft")?;
+    let mut last_loss = f64::NAN;
+    sft(&model, &found.examples, &training, &mut |step, values| {
+        if let Some((_, loss)) = values.iter().find(|(name, _)| *name == "loss") {
+            last_loss = *loss;
+        }
+        context.progress.update(step, total, &format!("loss {last_loss:.3}"));
+        metrics.log(step, values)?;
+        Ok(())
+    })?;
+    let folder = context.model_folder("sft");
+    model.save(&folder)?;
+    tokenizer.save(&folder)?;
+    Ok(json!({
+        "line": format!(
+            "{} of {} examples, loss {last_loss:.3}; left out as longer than {longest} tokens: {} prompts, {} pairs altogether",
+            thousands(found.examples.len()), thousands(all), found.too_long, found.pairs_left_out
+        ),
+        "examples": found.examples.len(),
+        "too_long": found.too_long,
+        "pairs_left_out": found.pairs_left_out,
+        "loss": last_loss,
+    }))
+}

@@ -1,0 +1,84 @@
+//! Holds ARCHITECTURE.md's import table and its rules against the sources.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What each crate may import, from the table of the page.
+fn allowed() -> Vec<(String, BTreeSet<String>)> {
+    let page = read(&workspace().join("ARCHITECTURE.md"));
+    page.lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').collect();
+            let name = cells.first()?.trim().trim_end_matches('`').to_owned();
+            let imports = cells.get(2)?.split_whitespace().filter(|word| *word != "–").map(str::to_owned).collect();
+            Some((name, imports))
+        })
+        .collect()
+}
+
+fn dependencies(crate_folder: &str) -> BTreeSet<String> {
+    let manifest: toml::Table =
+        toml::from_str(&read(&workspace().join("crates").join(crate_folder).join("Cargo.toml"))).expect("TOML");
+    let table = manifest["dependencies"].as_table().expect("a table");
+    table.keys().filter_map(|name| name.strip_prefix("vul2safe-")).map(str::to_owned).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            sources(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
+    }
+}
+
+#[test]
+fn crates_import_what_the_table_allows() {
+    let allowed = allowed();
+    let folders: BTreeSet<String> = std::fs::read_dir(workspace().join("crates"))
+        .expect("crates/")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    let named: BTreeSet<String> = allowed.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(folders, named, "ARCHITECTURE.md names other crates than there are");
+    for (name, imports) in allowed.iter().filter(|(_, imports)| !imports.contains("all")) {
+        let extra: Vec<String> = dependencies(name).difference(imports).cloned().collect();
+        assert!(extra.is_empty(), "`{name}` imports {extra:?}, which ARCHITECTURE.md does not allow");
+    }
+}
+
+#[test]
+fn only_the_sandbox_starts_processes_and_nothing_is_async() {
+    for (name, _) in allowed() {
+        let mut files = Vec::new();
+        sources(&workspace().join("crates").join(&name).join("src"), &mut files);
+        for file in files {
+            let text = read(&file);
+            assert!(!text.contains("tokio") && !text.contains("async fn"), "{}: async", file.display());
+            let starts = text.contains("std::process::Command") || text.contains("process::Command") || text.contains("libc::fork");
+            let is_test = file.to_string_lossy().contains("tests");
+            assert!(name == "sandbox" || is_test || !starts, "{}: starts a process", file.display());
+        }
+    }
+}
+
+#[test]
+fn exploit_tests_are_no_part_of_the_reward() {
+    let source = workspace().join("crates/vul2safe/src");
+    let scoring = read(&source.join("scoring.rs"));
+    assert!(scoring.contains("exploit: None"), "scoring.rs runs no exploit tests");
+    assert!(!scoring.contains("exploit: Some"), "scoring.rs runs no exploit tests");
+    let ppo = read(&source.join("stages/ppo.rs"));
+    assert!(!ppo.contains("exploit"), "the PPO stage knows nothing of exploit tests");
+    assert!(!dependencies("reward").contains("judge") && !dependencies("train").contains("evaluate"));
+}
