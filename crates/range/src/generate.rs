@@ -10,12 +10,15 @@ use vul2safe_corpus::{SourceId, Tests, VulnerabilityRecord};
 use crate::families::FAMILIES;
 use crate::family::{Context, Family, Variant};
 use crate::names::{Names, Words, pick, stable_hash};
+use crate::naming;
 use crate::wording::{corpus_request, exam_request};
 use crate::{Document, Level, Task};
 
 /// One function name in this many is kept for the held-out-contexts tasks.
 const KEPT_FOR_CONTEXTS: u64 = 6;
-/// Share of harmless documents in the base corpus.
+/// Share of base-corpus documents that are about names alone.
+const NAMING_SHARE: f64 = 0.25;
+/// Share of harmless families among the other documents of the base corpus.
 const HARMLESS_SHARE: f64 = 0.2;
 /// Share of base-corpus documents with a held-out context.
 const HELD_OUT_CONTEXT_SHARE: f64 = 0.15;
@@ -149,7 +152,8 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
 }
 
 /// What a small base model learns to write code from: requests in many styles with answers of which each place
-/// that can go wrong does so with probability `vulnerable_share`; a fifth of the documents are harmless families.
+/// that can go wrong does so with probability `vulnerable_share`. A quarter of the documents are about names alone (lists,
+/// columns, calls), a fifth of the others are harmless families.
 ///
 /// Held out: a function name whose verb and noun are both reserved words, and one name in six of the others, occur
 /// in no document; these are the names of the held-out tasks. Each reserved word does occur, with other words.
@@ -159,6 +163,10 @@ pub fn base_corpus(documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Do
         FAMILIES.iter().partition(|family| family.harmless());
     let mut corpus = Vec::with_capacity(documents);
     while corpus.len() < documents {
+        if chance(NAMING_SHARE, &mut random) {
+            corpus.push(naming::document(&mut random));
+            continue;
+        }
         let family = if chance(HARMLESS_SHARE, &mut random) {
             pick(&harmless, &mut random)
         } else {

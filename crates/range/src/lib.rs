@@ -28,6 +28,7 @@ mod families;
 mod family;
 mod generate;
 mod names;
+mod naming;
 mod wording;
 
 use std::fmt;

@@ -14,9 +14,13 @@ use crate::error::TokensError;
 /// Special tokens of a vocabulary trained here, with the ids 0, 1 and 2.
 pub(crate) const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
-/// How text is cut before merging, as byte-level tokenizers for code do: contractions, words with the character before them,
-/// single digits, runs of punctuation, line ends, indentation.
-const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// How text is cut before merging: words without what stands before them, single digits, runs of punctuation, line ends
+/// with the indentation that follows, runs of blanks.
+///
+/// Vocabularies of large models join a word with the blank or the bracket before it, so that one name has many ids
+/// (`name`, ` name`, `(name`, `_name`). Here a word has the same ids wherever it stands: a model of a million parameters
+/// can then copy a name from the request into the code by looking it up, without learning which ids mean the same word.
+const PATTERN: &str = r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+[ \t]*|\s+";
 
 /// Trains and gives back the content of `tokenizer.json`.
 pub(crate) fn train<'a>(

@@ -23,7 +23,7 @@ pub(crate) enum Stream {
 
 /// A seed for place (`major`, `minor`) of a stream (SplitMix64's finaliser over the parts).
 pub(crate) fn derive(seed: u64, stream: Stream, major: u64, minor: u64) -> u64 {
-    [stream as u64, major, minor].iter().fold(mix(seed), |state, part| mix(state ^ mix(*part)))
+    [stream as u64, major, minor].iter().fold(mix(seed), |state, part| mix(state ^ *part))
 }
 
 fn mix(value: u64) -> u64 {

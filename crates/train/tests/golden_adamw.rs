@@ -16,9 +16,9 @@ fn check(name: &str) {
     let prompts = ids(&expected["prompt_lengths"]);
     let (mut rows, mut targets, mut offset) = (Vec::new(), Vec::new(), 0);
     for (sequence, prompt) in sequences.iter().zip(prompts) {
-        for place in prompt as usize..sequence.len() {
+        for (place, target) in sequence.iter().enumerate().skip(prompt as usize) {
             rows.push((offset + place - 1) as u32);
-            targets.push(sequence[place]);
+            targets.push(*target);
         }
         offset += sequence.len();
     }

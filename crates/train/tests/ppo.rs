@@ -224,7 +224,7 @@ fn unscored_answers_are_left_out_and_too_many_are_an_error() {
 #[test]
 fn wrong_scores_are_refused_before_anything_moves() {
     let (actor, reference) = (tiny::model(3), tiny::model(3));
-    let mut go = |scorer: &mut dyn FnMut(&[Rollout]) -> Vec<Score>| {
+    let go = |scorer: &mut dyn FnMut(&[Rollout]) -> Vec<Score>| {
         ppo(&actor, &reference, &prompts(), &config(), scorer, &mut |_| Ok(Control::Continue)).unwrap_err()
     };
     let error = go(&mut |rollouts| by_id(&rollouts[1..]));
@@ -243,7 +243,7 @@ fn wrong_scores_are_refused_before_anything_moves() {
 #[test]
 fn collapse_and_settings_stop_with_a_name() {
     let (actor, reference) = (tiny::model(3), tiny::model(3));
-    let mut go = |config: PpoConfig, prompts: &[PpoPrompt]| {
+    let go = |config: PpoConfig, prompts: &[PpoPrompt]| {
         ppo(&actor, &reference, prompts, &config, &mut by_id, &mut |_| Ok(Control::Continue)).unwrap_err()
     };
     // 260 ids have at most ln 260 = 5.56 nats.

@@ -1,4 +1,5 @@
 //! The words of the command line.
+#![allow(missing_docs, reason = "the help texts are the documentation, and the reference page is made from them")]
 
 use std::path::PathBuf;
 

@@ -57,8 +57,7 @@ pub fn policy_loss(tokens: &PolicyTokens<'_>, clip: PolicyClip) -> PolicyLoss {
         dual_clipped: vec![false; count],
     };
     let (low, high, dual) = (1.0 - f64::from(clip.low), 1.0 + f64::from(clip.high), f64::from(clip.dual));
-    for place in 0..count {
-        let weight = tokens.weights[place];
+    for (place, weight) in tokens.weights.iter().copied().enumerate() {
         if weight == 0.0 {
             continue;
         }

@@ -103,7 +103,7 @@ impl OptimizerConfig {
         if !(share(self.beta2) && self.beta2 < 1.0) {
             return refuse("optimizer.beta2", format!("is {}, but must lie in 0..1", self.beta2));
         }
-        if !(self.clip_norm > 0.0) {
+        if self.clip_norm.is_nan() || self.clip_norm <= 0.0 {
             return refuse(
                 "optimizer.clip_norm",
                 format!("is {}, but must be above 0 (inf: off)", self.clip_norm),

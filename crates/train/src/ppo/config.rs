@@ -225,10 +225,12 @@ impl PpoConfig {
         if let Some((field, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
             return refuse(field, format!("is {value}, but must lie in 0..1"));
         }
-        if let Some((field, value)) = not_negative.into_iter().find(|(_, value)| !(*value >= 0.0)) {
+        if let Some((field, value)) =
+            not_negative.into_iter().find(|(_, value)| value.is_nan() || *value < 0.0)
+        {
             return refuse(field, format!("is {value}, but must be 0 or more"));
         }
-        if !(self.dual_clip > 1.0) {
+        if self.dual_clip.is_nan() || self.dual_clip <= 1.0 {
             return refuse("dual_clip", format!("is {}, but must be above 1 (inf: off)", self.dual_clip));
         }
         match self.kl.adaptive {

@@ -125,6 +125,8 @@ pub fn model_config(base: &BaseConfig, vocabulary: usize, end: u32) -> Config {
     Config {
         max_position_embeddings: base.maximum_positions,
         eos_token_id: Some(json!(end)),
+        // The usual 0.02 at a width of 1,024, and the same variance of a row's sum at any other.
+        initializer_range: (0.4096 / base.hidden_size as f64).sqrt(),
         ..Config::new(vocabulary, sizes.0, sizes.1, base.layers, base.heads, base.key_value_heads)
     }
 }
