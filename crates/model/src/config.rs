@@ -208,7 +208,8 @@ impl Config {
                 self.head_width()
             ));
         }
-        if !(self.rms_norm_eps > 0.0) || !(self.rotary_base() > 0.0) {
+        let positive = |value: f64| value > 0.0;
+        if !positive(self.rms_norm_eps) || !positive(self.rotary_base()) {
             return invalid(format!(
                 "rms_norm_eps {} and rope_theta {} must be positive",
                 self.rms_norm_eps,

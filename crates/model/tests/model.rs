@@ -52,7 +52,7 @@ fn objective(model: &Model, temperature: f32) -> Tensor {
     let entropies = (scores.entropy * weights.sqr().expect("squares"))
         .and_then(|product| product.sum_all())
         .expect("a number");
-    (log_probs + entropies * 0.5).and_then(|total| total).expect("a number")
+    (log_probs + entropies * 0.5).expect("a number")
 }
 
 fn check_gradients(tied: bool) {

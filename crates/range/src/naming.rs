@@ -13,7 +13,10 @@ struct Form {
     code: &'static str,
 }
 
-const FORMS: [Form; 8] = [
+const FORMS: [Form; 11] = [
+    Form { request: "Query the $first from the table $noun where $second is 1.", code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n" },
+    Form { request: "In the table $noun, set the $first to 0 where the $second is 1.", code: "db.execute(\"UPDATE $noun SET $first = 0 WHERE $second = 1\")\n" },
+    Form { request: "Where $second is 1, what is the $first in the table $noun?", code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n" },
     Form { request: "Make a list `$noun` of the texts $list.", code: "$noun = [$quoted]\n" },
     Form { request: "Make the tuple `$noun` out of the variables $list.", code: "$noun = ($list)\n" },
     Form { request: "Write a function `$noun($list)` that returns its parameters as a tuple.", code: "def $noun($list):\n    return ($list)\n" },
@@ -45,6 +48,8 @@ pub(crate) fn document(random: &mut ChaCha8Rng) -> Document {
     };
     let mut filled = Names::default();
     filled.set("noun", noun);
+    filled.set("first", list[0]);
+    filled.set("second", list[1]);
     filled.set("list", list.join(", "));
     filled.set("quoted", join(&|word| format!("\"{word}\"")));
     filled.set("columns", join(&|word| format!("{word} TEXT")));

@@ -5,6 +5,7 @@ use vul2safe_code::tree_sitter::Node;
 
 use super::flow::{Environment, Flow};
 use super::guards;
+use super::results::{gives_numbers, holds_markup, passes_on, replaced, sanitised, splits_lines};
 use super::value::{Level, Risk, Value};
 
 /// A call with evaluated arguments.
@@ -104,6 +105,7 @@ impl<'a> Flow<'a> {
         self.check_secret_call(&call);
         self.check_web_call(&call);
         self.grow_container(&call, environment);
+        self.remember_query(&call, environment);
         let mut value = self.result(&call);
         value.made_by.clone_from(&call.dotted);
         if let Some(random) = self.random_source(&call) {
@@ -129,6 +131,23 @@ impl<'a> Flow<'a> {
             grown.is_list = known.is_list;
             grown.made_by = made_by;
             environment.insert(key, grown);
+        }
+    }
+
+    /// `cursor.execute("SELECT count(*) …")`: what is fetched from the cursor next are numbers.
+    fn remember_query(&mut self, call: &Call<'_>, environment: &mut Environment) {
+        if call.method != "execute" {
+            return;
+        }
+        let holder =
+            call.node.child_by_field_name("function").and_then(|node| node.child_by_field_name("object"));
+        let Some(key) = holder.and_then(|holder| guards::key(self, holder)) else { return };
+        if let Some(cursor) = environment.get_mut(&key) {
+            if gives_numbers(call) {
+                cursor.clean(Risk::Html);
+            } else {
+                cursor.raise(Risk::Html, Level::Unknown);
+            }
         }
     }
 
@@ -165,6 +184,20 @@ impl<'a> Flow<'a> {
                 return Value::at(Level::Unknown).cleaned(&[Risk::Path]);
             }
             "input" | "raw_input" => return Value::at(Level::Parameter),
+            "open" | "io.open" | "codecs.open" if !own => {
+                let mut value = Value::at(Level::Unknown);
+                if let Some(path) = first {
+                    for source in &path.sources {
+                        value.add_source(source);
+                    }
+                    // Whoever chooses the file chooses the text, unless all files to choose from are pages.
+                    value.raise(Risk::Html, path.level(Risk::Html));
+                    if path.level(Risk::Html) <= Level::Clean || holds_markup(path) {
+                        value.clean(Risk::Html);
+                    }
+                }
+                return value;
+            }
             _ => {}
         }
         if let Some(receiver) = &call.receiver {
@@ -177,10 +210,38 @@ impl<'a> Flow<'a> {
                 "joinpath" | "with_name" => return self.path_join(&[receiver], call),
                 "iterdir" | "rglob" => return Value::at(Level::Unknown).cleaned(&[Risk::Path]),
                 "replace" => return replaced(receiver, call),
+                // What the table says is not known; taking characters away is what it is for.
+                "translate" => return receiver.clone().cleaned(&[Risk::Log]),
                 "strip" | "lstrip" | "rstrip" | "lower" | "upper" | "encode" | "decode" | "title"
                 | "capitalize" | "casefold" | "as_posix" | "removeprefix" | "removesuffix" | "zfill"
                 | "ljust" | "rjust" | "getvalue" | "swapcase" => {
                     return receiver.clone();
+                }
+                // What other people stored is no more to be trusted on a page than what they send.
+                "execute" | "fetchone" | "fetchall" | "fetchmany" | "fetchrow" | "fetchval" => {
+                    let mut value = Value::at(Level::Unknown);
+                    value.absorb(receiver);
+                    let numbers = if call.method == "execute" {
+                        gives_numbers(call)
+                    } else {
+                        receiver.level(Risk::Html) <= Level::Clean
+                    };
+                    if numbers {
+                        value.clean(Risk::Html);
+                    } else {
+                        value.raise(Risk::Html, Level::Parameter);
+                    }
+                    return value;
+                }
+                "read_text" | "read_bytes" if holds_markup(receiver) => {
+                    let mut value = Value::at(Level::Constant);
+                    value.absorb(receiver);
+                    return value.cleaned(&[Risk::Html]);
+                }
+                "split" | "rsplit" | "splitlines" if splits_lines(call) => {
+                    let mut value = Value::at(Level::Constant);
+                    value.absorb(receiver);
+                    return value.cleaned(&[Risk::Log]);
                 }
                 "isoformat" | "hexdigest" | "digest" | "count" | "find" | "index" | "bit_length"
                 | "timestamp" => {
@@ -261,151 +322,4 @@ impl<'a> Flow<'a> {
         }
         value
     }
-}
-
-/// Functions whose result is as dangerous as their arguments.
-fn passes_on(dotted: &str, method: &str) -> bool {
-    dotted.starts_with("os.path.")
-        || dotted.starts_with("zipfile.")
-        || dotted.starts_with("tarfile.")
-        || dotted.starts_with("base64.")
-        || dotted.starts_with("urllib.parse.")
-        || matches!(
-            method,
-            "str"
-                | "bytes"
-                | "bytearray"
-                | "list"
-                | "tuple"
-                | "set"
-                | "sorted"
-                | "reversed"
-                | "enumerate"
-                | "zip"
-                | "map"
-                | "filter"
-                | "dict"
-                | "next"
-                | "iter"
-                | "max"
-                | "min"
-                | "unquote"
-                | "unquote_plus"
-                | "urlparse"
-                | "urlsplit"
-                | "urljoin"
-                | "dedent"
-                | "BytesIO"
-                | "StringIO"
-                | "_"
-                | "gettext"
-                | "ugettext"
-                | "unicode"
-                | "basestring"
-                | "force_text"
-                | "smart_text"
-                | "fspath"
-                | "ZipFile"
-                | "TarFile"
-                | "deepcopy"
-                | "copy"
-                | "Popen"
-                | "format"
-                | "text"
-                | "Markup"
-                | "mark_safe"
-                | "SafeText"
-                | "SafeString"
-                | "loads"
-        )
-}
-
-/// The value after a known sanitiser, or `None` if the call is none.
-fn sanitised(call: &Call<'_>, first: &Value) -> Option<Value> {
-    let kept = || Value { text: String::new(), ..first.clone() };
-    match call.method {
-        "int" | "float" | "bool" | "len" | "ord" | "hash" | "id" | "round" | "abs" | "Decimal" | "UUID"
-        | "isinstance" | "callable" | "sum" => {
-            let mut value = Value::at(Level::Clean);
-            value.random = first.random;
-            return Some(value);
-        }
-        "basename" | "secure_filename" | "get_valid_filename" => {
-            return Some(Value { joined: false, ..kept() }.cleaned(&[Risk::Path]));
-        }
-        "literal_eval" => return Some(kept().cleaned(&[Risk::Code])),
-        "repr" | "ascii" => return Some(kept().cleaned(&[Risk::Log])),
-        "dumps" => return Some(kept().cleaned(&[Risk::Log, Risk::Code])),
-        "urlencode" | "quote_plus" => return Some(kept().cleaned(&[Risk::Html, Risk::Url, Risk::Log])),
-        "quote" if call.dotted.starts_with("urllib") || call.dotted.starts_with("parse.") => {
-            return Some(kept().cleaned(&[Risk::Html, Risk::Url, Risk::Log]));
-        }
-        "quote" | "list2cmdline" => return Some(kept().cleaned(&[Risk::Shell])),
-        "sub" if call.dotted.starts_with("re.") || call.receiver.is_some() => {
-            return Some(substituted(call, first));
-        }
-        _ => {}
-    }
-    let name = call.method.to_ascii_lowercase();
-    if name.contains("escape") && !name.contains("unescape") {
-        let risks: &[Risk] = match call.dotted.as_str() {
-            "re.escape" => &[],
-            _ if name.contains("sql") || name.contains("string") => &[Risk::Sql, Risk::Html],
-            _ if name.contains("shell") => &[Risk::Shell],
-            _ => &[Risk::Html],
-        };
-        return Some(kept().cleaned(risks));
-    }
-    if matches!(name.as_str(), "bleach.clean" | "clean_html" | "quoteattr" | "format_html" | "strip_tags")
-        || call.dotted == "bleach.clean"
-    {
-        return Some(kept().cleaned(&[Risk::Html]));
-    }
-    if name.contains("sanitize")
-        || name.contains("sanitise")
-        || name.starts_with("safe_")
-        || name.starts_with("secure_")
-    {
-        let mut value = kept();
-        value.clean_all();
-        return Some(value);
-    }
-    None
-}
-
-/// `re.sub(pattern, replacement, text)`: a pattern of what is *not* allowed leaves only what is.
-fn substituted(call: &Call<'_>, first: &Value) -> Value {
-    let (pattern, text) = match call.arguments.get(2) {
-        Some((text, _)) => (first.text.as_str(), text),
-        None => ("", call.arguments.get(1).map_or(first, |argument| &argument.0)),
-    };
-    let mut value = Value { text: String::new(), ..text.clone() };
-    let keeps_listed = pattern.starts_with("[^") && pattern.trim_end_matches(['+', '*']).ends_with(']');
-    if keeps_listed {
-        let keeps_quotes = pattern.contains(['\'', '"', '<', ';', '`', '$']) || pattern.contains("\\s\\S");
-        if !keeps_quotes {
-            value = value.cleaned(&[Risk::Sql, Risk::Shell, Risk::Html, Risk::Log, Risk::Code]);
-            if !pattern.contains('/') {
-                value.clean(Risk::Path);
-            }
-        }
-    } else if pattern == "\\W" || pattern == "\\W+" {
-        value.clean_all();
-    } else if pattern.contains("\\n") || pattern.contains("\\s") || pattern.contains("\\x00") {
-        value.clean(Risk::Log);
-    }
-    value
-}
-
-/// `text.replace(old, new)`.
-fn replaced(receiver: &Value, call: &Call<'_>) -> Value {
-    let mut value = receiver.clone();
-    let old = call.arguments.first().map_or("", |argument| argument.0.text.as_str());
-    match old {
-        "\\n" | "\\r\\n" | "\n" => value.clean(Risk::Log),
-        "<" => value.clean(Risk::Html),
-        "/" | "\\\\" | "\\" if old == "/" => value.clean(Risk::Path),
-        _ => {}
-    }
-    value
 }

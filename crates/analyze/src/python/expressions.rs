@@ -102,6 +102,9 @@ impl Flow<'_> {
                 for part in &parts {
                     whole = whole.or(part);
                 }
+                // Elements stand beside each other, none instead of another.
+                let fallback = parts.iter().map(|part| &part.fallback).find(|fallback| !fallback.is_empty());
+                whole.fallback = fallback.cloned().unwrap_or_default();
                 whole.is_list = true;
                 // The text of all elements, should they be joined.
                 whole.text = Value::build(&parts, span).text;

@@ -1,9 +1,12 @@
 //! The analysis of Python.
 
+mod branches;
 mod calls;
 mod expressions;
+mod facts;
 mod flow;
 mod guards;
+mod results;
 mod sinks_data;
 mod sinks_files;
 mod sinks_secrets;

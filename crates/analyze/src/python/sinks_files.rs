@@ -47,6 +47,15 @@ const PATH_FUNCTIONS: &[&str] = &[
     "zipfile.ZipFile",
     "tarfile.open",
     "os.chmod",
+    "os.chown",
+    "os.link",
+    "os.mkfifo",
+    "os.readlink",
+    "os.removedirs",
+    "os.renames",
+    "os.symlink",
+    "os.truncate",
+    "os.utime",
 ];
 
 impl Flow<'_> {
@@ -60,7 +69,8 @@ impl Flow<'_> {
     fn path(&mut self, call: &Call<'_>) {
         let message = "a name from outside is joined into the path unchecked, and may lead out of the folder";
         if call.is(PATH_FUNCTIONS) {
-            let both = call.dotted.starts_with("shutil.") || matches!(call.method, "rename" | "replace");
+            let both = call.dotted.starts_with("shutil.")
+                || matches!(call.method, "rename" | "renames" | "replace" | "link" | "symlink");
             for (value, node) in call.arguments.iter().take(if both { 2 } else { 1 }) {
                 if escapes(value) {
                     let span = value.built.unwrap_or_else(|| Span::from(node.byte_range()));
@@ -86,6 +96,8 @@ impl Flow<'_> {
         );
         if let Some(receiver) = &call.receiver
             && on_path
+            // With two arguments it is the method of a string.
+            && (call.method != "replace" || call.arguments.len() == 1)
             && receiver.joined
             && escapes(receiver)
         {

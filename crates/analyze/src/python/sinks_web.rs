@@ -11,6 +11,14 @@ const ADDRESSES: &[&str] = &[
     "url", "uri", "link", "address", "endpoint", "webhook", "callback", "href", "host", "hostname", "netloc",
     "domain", "origin", "referer", "referrer",
 ];
+/// Elements of HTML.
+const ELEMENTS: &str = "\
+    a abbr address article aside audio b base big blockquote body br button canvas caption center cite \
+    code dd del details dialog div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 \
+    h4 h5 h6 head header hr html i iframe img input ins kbd label legend li link main mark meta nav ol \
+    optgroup option p picture pre q s samp script section select small source span strike strong style \
+    sub summary sup svg table tbody td template textarea tfoot th thead time title tr tt u ul var \
+    video";
 const TARGETS: &[&str] = &[
     "next",
     "url",
@@ -29,6 +37,21 @@ const TARGETS: &[&str] = &[
     "path",
     "back",
 ];
+/// Words of [`TARGETS`] that say that somebody goes there, for values that no other sign tells from paths.
+const GOING: &[&str] = &[
+    "next",
+    "target",
+    "redirect",
+    "destination",
+    "return",
+    "goto",
+    "continue",
+    "referer",
+    "referrer",
+    "back",
+];
+/// Words of logs that are written by hand, line by line.
+const LOGS: &[&str] = &["log", "logs", "logfile", "audit", "journal"];
 const UNTRUSTED_WORDS: &[&str] = &[
     "user", "username", "name", "login", "message", "comment", "query", "agent", "input", "reason", "action",
     "title", "email", "value", "event", "detail", "details", "text", "account", "actor", "note", "subject",
@@ -85,7 +108,8 @@ impl Flow<'_> {
             self.report("xss", None, span, "the value goes into the page unescaped");
         }
         let redirects = names_any(&self.function, &["redirect", "next", "return", "goto"]);
-        if redirects && value.built.is_none() && !value.is_list && is_free_target(value, true) {
+        let by_function = redirects && !value.is_list && is_free_target(value, true);
+        if value.built.is_none() && (by_function || is_page_or_default(value)) {
             self.report(
                 "open-redirect",
                 None,
@@ -93,7 +117,7 @@ impl Flow<'_> {
                 "the caller chooses where to go",
             );
         }
-        if names_any(&self.function, &["log", "audit", "journal"]) && is_log_line(value) {
+        if names_any(&self.function, LOGS) && is_log_line(value) {
             let span = value.built.unwrap_or_else(|| Span::from(node.byte_range()));
             self.report("log-injection", None, span, "a line break in the value makes a line of its own");
         }
@@ -240,14 +264,21 @@ impl Flow<'_> {
             "debug" | "info" | "warning" | "warn" | "error" | "critical" | "exception" | "log"
         ) && (call.dotted.starts_with("logging.")
             || names_any(call.receiver_text, &["log", "logger", "logging", "audit"]));
-        let writes = matches!(call.method, "write" | "writelines")
-            && (names_any(call.receiver_text, &["log", "audit", "journal"])
-                || names_any(&self.function, &["log", "audit", "journal"]));
+        // A log written by hand has a line for each entry, and nothing that escapes what goes into it.
+        let adds = matches!(call.method, "write" | "writelines" | "append" | "insert" | "appendleft");
+        let by_hand = adds && names_any(call.receiver_text, LOGS);
+        let writes =
+            by_hand || (matches!(call.method, "write" | "writelines") && names_any(&self.function, LOGS));
         if !logs && !writes {
             return;
         }
         for (value, node) in &call.arguments {
+            let line_by_hand = by_hand
+                && value.built.is_some()
+                && !value.is_list
+                && value.level(Risk::Log) >= Level::Parameter;
             if is_log_line(value)
+                || line_by_hand
                 || (logs && is_untrusted_word(value) && value.level(Risk::Log) >= Level::Parameter)
             {
                 let span = value.built.unwrap_or_else(|| Span::from(node.byte_range()));
@@ -269,21 +300,35 @@ fn is_log_line(value: &Value) -> bool {
             || (value.level(Risk::Log) == Level::Parameter && is_untrusted_word(value)))
 }
 
-/// Literal text with a tag, and a value in it.
+/// Literal text with a tag of HTML, and a value in it. `<module 'x'>` is how Python shows an object, not a tag.
 fn is_page(value: &Value) -> bool {
-    let Some(_) = value.built else { return false };
-    let bytes = value.text.as_bytes();
-    bytes
-        .windows(2)
-        .any(|pair| pair[0] == b'<' && (pair[1].is_ascii_alphabetic() || pair[1] == b'/' || pair[1] == b'!'))
+    value.built.is_some()
+        && value.text.split('<').skip(1).any(|after| {
+            let closed = after.strip_prefix('/');
+            let name = closed.unwrap_or(after);
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+            // `</…>` with the name of the element put in.
+            (closed.is_some() && name.starts_with(HOLE))
+                || after.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("!doctype"))
+                || ELEMENTS.split(' ').any(|element| name[..end].eq_ignore_ascii_case(element))
+        })
 }
 
 /// A target that is from outside from its first character on.
 fn is_free_target(value: &Value, by_name: bool) -> bool {
     let level = value.level(Risk::Url);
-    let free_start = value.text.is_empty() || value.text.starts_with(HOLE);
+    let free_start = value.begins_free();
     let named = || value.sources.iter().any(|source| names_any(source, TARGETS));
     free_start && (level == Level::Remote || (level == Level::Parameter && (!by_name || named())))
+}
+
+/// A parameter that says where to go, or else a page of this site: a choice of the next page, whatever the function
+/// is called and whoever will act on it.
+fn is_page_or_default(value: &Value) -> bool {
+    !value.fallback.is_empty()
+        && value.begins_free()
+        && value.level(Risk::Url) >= Level::Parameter
+        && value.sources.iter().any(|source| names_any(source, GOING))
 }
 
 fn looks_like_host(text: &str) -> bool {

@@ -104,6 +104,13 @@ impl Flow<'_> {
             "join" if !call.dotted.starts_with("os.path") && !call.dotted.starts_with("posixpath") => {
                 let (items, _) = call.arguments.first()?;
                 let element = Value { is_list: false, text: items.text.clone(), ..element_of(items) };
+                let mut element = element;
+                // What was split at line breaks is put together with line breaks again.
+                let was_split = [".split", ".rsplit", ".splitlines"];
+                if was_split.iter().any(|end| items.made_by.ends_with(end)) && has_line_break(&receiver.text)
+                {
+                    element.raise(Risk::Log, items.highest());
+                }
                 let mut whole = Value::build(&[receiver.clone(), element], span);
                 whole.joined |= receiver.text.contains('/') && items.level(Risk::Path) >= Level::Parameter;
                 // The pieces are what was put together; a join of finished pieces points at them.
@@ -127,6 +134,11 @@ fn formatted(mut value: Value, letter: char) -> Value {
         value.clean_all();
     }
     value
+}
+
+/// Whether literal text, as written in a program, has a line break.
+pub(crate) fn has_line_break(text: &str) -> bool {
+    text.contains('\n') || text.contains("\\n") || text.contains("\\r")
 }
 
 enum Piece<'t> {

@@ -68,6 +68,10 @@ pub(crate) struct Value {
     pub sources: Vec<String>,
     /// Partial facts, see [`NO_DOTS`] and its neighbours.
     pub facts: u8,
+    /// On one of the ways here it is a value from outside with nothing literal before it.
+    pub bare: bool,
+    /// On another way here it is this constant page of the site, such as `/home`.
+    pub fallback: String,
 }
 
 impl Value {
@@ -84,6 +88,8 @@ impl Value {
             made_by: String::new(),
             sources: Vec::new(),
             facts: 0,
+            bare: false,
+            fallback: String::new(),
         }
     }
 
@@ -128,6 +134,17 @@ impl Value {
         self
     }
 
+    /// Whether a value from outside stands at the very beginning.
+    pub fn begins_free(&self) -> bool {
+        self.bare || (self.highest() > Level::Clean && (self.text.is_empty() || self.text.starts_with(HOLE)))
+    }
+
+    /// At least this level for one purpose.
+    pub fn raise(&mut self, risk: Risk, level: Level) {
+        let known = &mut self.levels[risk as usize];
+        *known = (*known).max(level);
+    }
+
     fn append_text(&mut self, text: &str) {
         for character in text.chars() {
             if self.text.len() >= TEXT_LIMIT {
@@ -166,6 +183,16 @@ impl Value {
             (false, true) => other.facts,
             _ => self.facts & other.facts,
         };
+        let page = |value: &Value| {
+            value.highest() == Level::Constant && value.built.is_none() && is_page_of_site(&value.text)
+        };
+        self.fallback = match (mine, theirs) {
+            (true, false) if page(other) => other.text.clone(),
+            (false, true) if page(&self) => self.text.clone(),
+            _ if self.fallback.is_empty() => other.fallback.clone(),
+            _ => std::mem::take(&mut self.fallback),
+        };
+        self.bare = self.begins_free() || other.begins_free();
         if other.built.is_some() && (self.built.is_none() || (theirs && !mine)) {
             self.built = other.built;
         }
@@ -185,6 +212,7 @@ impl Value {
     pub fn build(parts: &[Value], span: Span) -> Value {
         let mut whole = Value::at(Level::Constant);
         let mut earlier: Vec<Option<Span>> = Vec::new();
+        whole.bare = parts.first().is_some_and(|first| first.bare);
         for part in parts {
             // A name after a slash, or after another value, may climb out of the folder before it.
             let follows = whole.text.contains('/') || whole.text.ends_with(HOLE);
@@ -209,6 +237,22 @@ impl Value {
         }
         whole
     }
+}
+
+/// Whether a constant is the address of a page on the same site, and not a path in a file system.
+fn is_page_of_site(text: &str) -> bool {
+    const ROOTS: &[&str] = &[
+        "bin", "boot", "dev", "etc", "lib", "lib64", "media", "mnt", "opt", "proc", "root", "run", "sbin",
+        "srv", "sys", "tmp", "usr", "var",
+    ];
+    let Some(path) = text.strip_prefix('/') else { return false };
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    let in_home = first == "home" && !rest.is_empty();
+    !ROOTS.contains(&first)
+        && !in_home
+        && path
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '/' | '.' | '?' | '=' | '#'))
 }
 
 /// Whether one of the words in `name` (split at underscores and capitals) is in `words`.

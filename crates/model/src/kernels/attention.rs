@@ -93,10 +93,9 @@ pub(crate) fn forward(qkv: &[f32], offsets: &[u32], heads: Heads, out: &mut [f32
 /// Copies `length` rows of `width` numbers into columns: `to[d][j] = from[j][d]`.
 #[inline(always)]
 fn transpose(from: &[f32], row: usize, width: usize, length: usize, to: &mut [f32]) {
-    for j in 0..length {
-        let source = &from[j * row..j * row + width];
-        for (d, value) in source.iter().enumerate() {
-            to[d * length + j] = *value;
+    for (d, line) in to.chunks_exact_mut(length).enumerate().take(width) {
+        for (value, source) in line.iter_mut().zip(from.chunks(row)) {
+            *value = source[d];
         }
     }
 }

@@ -119,31 +119,11 @@ pub(crate) struct Product<'a> {
     pub(crate) accumulate: bool,
 }
 
-impl Product<'_> {
-    /// Computes it on this thread.
-    #[allow(dead_code)]
-    pub(crate) fn compute(self) {
-        dispatch(self);
-    }
-}
-
 impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: passed on from the caller.
-        unsafe { self.with::<S>() }
-    }
-}
-
-impl Product<'_> {
-    /// Computes it inside a kernel.
-    ///
-    /// # Safety
-    /// The processor has the features of `S`.
-    #[inline(always)]
-    pub(crate) unsafe fn with<S: Simd>(self) {
         let Product { m, n, k, a, b, b_row, out, out_row, accumulate } = self;
         if m == 0 || n == 0 {
             return;
@@ -151,7 +131,7 @@ impl Product<'_> {
         a.check(m, k);
         Strided::rows(b, b_row).check(k, n);
         Strided::rows(out, out_row).check(m, n);
-        let call = Call {
+        let tiles = Tiles {
             k,
             a: a.data.as_ptr(),
             row: a.row,
@@ -162,19 +142,27 @@ impl Product<'_> {
             out_row,
             accumulate,
         };
-        // SAFETY: the checks above prove that every element of the three matrices lies in its slice.
-        unsafe {
-            if S::LANES == 16 {
-                call.columns::<S, 8, 3>(m, n);
-            } else {
-                call.columns::<S, 4, 3>(m, n);
-            }
-        }
+        // SAFETY: the checks above prove that every element of the three matrices lies in its slice; the features are the
+        // caller's promise.
+        unsafe { S::product(tiles, m, n) }
     }
 }
 
+impl Product<'_> {
+    /// Computes it inside a kernel.
+    ///
+    /// # Safety
+    /// The processor has the features of `S`.
+    #[inline(always)]
+    pub(crate) unsafe fn with<S: Simd>(self) {
+        // SAFETY: passed on from the caller.
+        unsafe { S::call(self) }
+    }
+}
+
+/// A product whose bounds have been checked.
 #[derive(Clone, Copy)]
-struct Call {
+pub(crate) struct Tiles {
     k: usize,
     a: *const f32,
     row: usize,
@@ -188,13 +176,17 @@ struct Call {
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "`Product::with` has checked every bound of the call")]
 #[allow(clippy::needless_range_loop, reason = "the loops unroll over registers")]
-impl Call {
+impl Tiles {
+    /// Computes all columns, R × C registers at a time.
+    ///
+    /// # Safety
+    /// The processor has the features of `S`, and the bounds have been checked.
     #[inline(always)]
-    unsafe fn columns<S: Simd, const R: usize, const C: usize>(self, m: usize, n: usize) {
+    pub(crate) unsafe fn columns<S: Simd, const R: usize, const C: usize>(self, m: usize, n: usize) {
         let mut at = 0;
         while at < n {
             let left = n - at;
-            let part = Call { b: unsafe { self.b.add(at) }, out: unsafe { self.out.add(at) }, ..self };
+            let part = Tiles { b: unsafe { self.b.add(at) }, out: unsafe { self.out.add(at) }, ..self };
             unsafe {
                 if left >= C * S::LANES {
                     part.rows::<S, R, C>(m, S::LANES);
@@ -219,7 +211,7 @@ impl Call {
         while at < m {
             unsafe {
                 let part =
-                    Call { a: self.a.add(at * self.row), out: self.out.add(at * self.out_row), ..self };
+                    Tiles { a: self.a.add(at * self.row), out: self.out.add(at * self.out_row), ..self };
                 let left = m - at;
                 if left >= R {
                     part.tile::<S, R, C>(last);

@@ -1,6 +1,7 @@
 //! The arithmetic, on plain `f32` slices: nothing here knows tensors or the tape.
 
 pub(crate) mod attention;
+pub(crate) mod buffer;
 pub(crate) mod matmul;
 pub(crate) mod rows;
 pub(crate) mod simd;

@@ -243,7 +243,7 @@ impl Rotary {
     /// Turns the `heads` heads at the start of `row`, which stands at `position`; `direction` −1 turns back.
     ///
     /// The first half of a head pairs with its second half, as in transformers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn turn(&self, row: &mut [f32], heads: usize, position: usize, direction: f32) {
         let table = position * self.half..(position + 1) * self.half;
         let (cosine, sine) = (&self.cosine[table.clone()], &self.sine[table]);
@@ -252,6 +252,36 @@ impl Rotary {
             for (((a, b), cosine), sine) in first.iter_mut().zip(second).zip(cosine).zip(sine) {
                 let sine = direction * sine;
                 (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+            }
+        }
+    }
+}
+
+/// Turns the first `heads` heads of every row, each at its position; `total` gets the sum of the turned rows added.
+pub(crate) struct Turn<'a> {
+    pub(crate) rotary: &'a Rotary,
+    pub(crate) rows: &'a mut [f32],
+    /// Numbers in a row.
+    pub(crate) row: usize,
+    pub(crate) heads: usize,
+    pub(crate) positions: &'a [u32],
+    /// 1 turns forth, −1 turns back.
+    pub(crate) direction: f32,
+    pub(crate) total: Option<&'a mut [f32]>,
+}
+
+impl Kernel for Turn<'_> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for (row, &position) in self.rows.chunks_exact_mut(self.row).zip(self.positions) {
+            self.rotary.turn(row, self.heads, position as usize, self.direction);
+        }
+        if let Some(total) = self.total {
+            for row in self.rows.chunks_exact(self.row) {
+                for (total, value) in total.iter_mut().zip(row) {
+                    *total += value;
+                }
             }
         }
     }

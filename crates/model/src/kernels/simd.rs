@@ -8,6 +8,8 @@
     reason = "every intrinsic below is reached only through `dispatch`, which has checked the feature"
 )]
 
+use super::matmul::Tiles;
+
 /// Vectors of `f32`.
 ///
 /// # Safety
@@ -37,6 +39,12 @@ pub(crate) unsafe trait Simd: Copy {
     /// `a · 2^n` for a whole `n` within ±127.
     unsafe fn scale(a: Self::V, n: Self::V) -> Self::V;
     unsafe fn to_array(a: Self::V) -> [f32; 16];
+
+    /// Runs a kernel in a function of its own that is compiled for this type's features, so that it is compiled once and
+    /// not once for each place that calls it.
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output;
+    /// Computes a matrix product in register tiles that fit this type's registers.
+    unsafe fn product(tiles: Tiles, m: usize, n: usize);
 
     /// Sum of the lanes, in lane order.
     #[inline(always)]
@@ -95,23 +103,15 @@ pub(crate) trait Kernel {
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
-        unsafe fn wide<K: Kernel>(kernel: K) -> K::Output {
-            unsafe { kernel.run::<Avx512>() }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn narrow<K: Kernel>(kernel: K) -> K::Output {
-            unsafe { kernel.run::<Avx2>() }
-        }
         match level() {
             // SAFETY: `level` has just asked the processor for these features.
-            Level::Avx512 => return unsafe { wide(kernel) },
-            Level::Avx2 => return unsafe { narrow(kernel) },
+            Level::Avx512 => return unsafe { Avx512::call(kernel) },
+            Level::Avx2 => return unsafe { Avx2::call(kernel) },
             Level::Plain => {}
         }
     }
     // SAFETY: plain arrays need no processor feature.
-    unsafe { kernel.run::<Plain>() }
+    unsafe { Plain::call(kernel) }
 }
 
 /// Which vectors [`dispatch`] uses.
@@ -148,7 +148,19 @@ pub(crate) fn level() -> Level {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Simd;
+    use super::{Kernel, Simd, Tiles};
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+    #[inline(never)]
+    unsafe fn wide<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { kernel.run::<Avx512>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn narrow<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { kernel.run::<Avx2>() }
+    }
 
     /// Sixteen numbers a register.
     #[derive(Clone, Copy)]
@@ -157,6 +169,14 @@ mod x86 {
     unsafe impl Simd for Avx512 {
         type V = __m512;
         const LANES: usize = 16;
+        #[inline(always)]
+        unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+            unsafe { wide(kernel) }
+        }
+        #[inline(always)]
+        unsafe fn product(tiles: Tiles, m: usize, n: usize) {
+            unsafe { tiles.columns::<Self, 8, 3>(m, n) }
+        }
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m512 {
             unsafe { _mm512_set1_ps(value) }
@@ -235,6 +255,14 @@ mod x86 {
     unsafe impl Simd for Avx2 {
         type V = __m256;
         const LANES: usize = 8;
+        #[inline(always)]
+        unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+            unsafe { narrow(kernel) }
+        }
+        #[inline(always)]
+        unsafe fn product(tiles: Tiles, m: usize, n: usize) {
+            unsafe { tiles.columns::<Self, 4, 3>(m, n) }
+        }
         #[inline(always)]
         unsafe fn splat(value: f32) -> __m256 {
             unsafe { _mm256_set1_ps(value) }
@@ -318,6 +346,14 @@ fn zip(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
 unsafe impl Simd for Plain {
     type V = [f32; 8];
     const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+        unsafe { kernel.run::<Plain>() }
+    }
+    #[inline(always)]
+    unsafe fn product(tiles: Tiles, m: usize, n: usize) {
+        unsafe { tiles.columns::<Self, 2, 3>(m, n) }
+    }
     #[inline(always)]
     unsafe fn splat(value: f32) -> [f32; 8] {
         [value; 8]

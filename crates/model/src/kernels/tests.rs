@@ -57,7 +57,7 @@ fn products_of_every_size_agree_with_three_loops() {
                         (0..k).map(|at| a[row * k + at] * b[at * n + column]).sum::<f32>();
                 }
             }
-            let mut got = Vec::new();
+            let mut got;
             everywhere!(
                 {
                     got = start.clone();
@@ -272,7 +272,7 @@ fn turning_forth_and_back_changes_nothing_and_keeps_lengths() {
 #[test]
 fn the_exponential_is_accurate_over_its_whole_range() {
     let x: Vec<f32> = (-8700..=8800).map(|at| at as f32 / 100.0).collect();
-    let mut line = Vec::new();
+    let mut line;
     everywhere!(
         {
             line = x.clone();

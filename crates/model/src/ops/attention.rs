@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use super::norm::{norm_backward, sum_in_order};
 use super::{Tray, input, numbers, tensor, with_numbers};
 use crate::kernels::attention::{self, Heads, Saved};
+use crate::kernels::buffer::Buffer;
 use crate::kernels::matmul::{ROW_BLOCK, Strided, gemm, weight_gradient};
-use crate::kernels::rows::{Norm, Rotary, run};
+use crate::kernels::rows::{Norm, Rotary, Turn, run};
 
 /// The parameters' numbers, with query, key and value as one matrix.
 pub(crate) struct AttentionWeights {
@@ -63,10 +64,10 @@ impl Places {
 /// What the backward pass needs of the forward pass.
 pub(crate) struct Kept {
     /// Query, key and value rows after the rotary embedding.
-    qkv: Vec<f32>,
+    qkv: Buffer,
     /// What attention gave, before the output projection.
-    attended: Vec<f32>,
-    log_sum_exp: Vec<f32>,
+    attended: Buffer,
+    log_sum_exp: Buffer,
 }
 
 /// `x [tokens, hidden]` and the thread of the eight parameters → `[tokens, hidden]`.
@@ -94,26 +95,32 @@ impl Attention {
         let hidden = weights.norm.len();
         let tokens = x.len() / hidden;
         let row = heads.row();
-        let mut qkv = vec![0.0; tokens * row];
+        let mut qkv = Buffer::new(tokens * row);
         x.par_chunks(ROW_BLOCK * hidden)
             .zip(qkv.par_chunks_mut(ROW_BLOCK * row))
             .zip(places.positions.par_chunks(ROW_BLOCK))
             .for_each(|((x, qkv), positions)| {
                 let rows = positions.len();
-                let mut normed = vec![0.0; rows * hidden];
+                let mut normed = Buffer::new(rows * hidden);
                 run(Norm { x, weight: &weights.norm, epsilon, out: &mut normed });
                 for target in qkv.chunks_exact_mut(row) {
                     target.copy_from_slice(&weights.bias);
                 }
                 let weight = Strided::rows(&weights.qkv, hidden).transposed();
                 gemm(rows, row, hidden, qkv, row, true, Strided::rows(&normed, hidden), weight);
-                for (row, &position) in qkv.chunks_exact_mut(row).zip(positions) {
-                    places.rotary.turn(row, heads.query + heads.key, position as usize, 1.0);
-                }
+                run(Turn {
+                    rotary: &places.rotary,
+                    rows: qkv,
+                    row,
+                    heads: heads.query + heads.key,
+                    positions,
+                    direction: 1.0,
+                    total: None,
+                });
             });
         let width = heads.out();
-        let mut attended = vec![0.0; tokens * width];
-        let mut log_sum_exp = vec![0.0; tokens * heads.query];
+        let mut attended = Buffer::new(tokens * width);
+        let mut log_sum_exp = Buffer::new(tokens * heads.query);
         attention::forward(&qkv, &places.offsets, heads, &mut attended, &mut log_sum_exp);
         let mut out = x.to_vec();
         out.par_chunks_mut(ROW_BLOCK * hidden).zip(attended.par_chunks(ROW_BLOCK * width)).for_each(
@@ -139,7 +146,7 @@ impl Attention {
         let (heads, hidden) = (self.heads, weights.norm.len());
         let tokens = x.len() / hidden;
         let (row, width) = (heads.row(), heads.out());
-        let mut dattended = vec![0.0; tokens * width];
+        let mut dattended = Buffer::new(tokens * width);
         dattended.par_chunks_mut(ROW_BLOCK * width).zip(dy.par_chunks(ROW_BLOCK * hidden)).for_each(
             |(dattended, dy)| {
                 let weight = Strided::rows(&weights.out, width);
@@ -155,16 +162,16 @@ impl Attention {
                 );
             },
         );
-        let mut dqkv = vec![0.0; tokens * row];
+        let mut dqkv = Buffer::new(tokens * row);
         let saved = Saved { qkv: &kept.qkv, out: &kept.attended, log_sum_exp: &kept.log_sum_exp };
         attention::backward(saved, &dattended, &self.places.offsets, heads, &mut dqkv);
         let mut dout = vec![0.0; weights.out.len()];
         let attended = Strided::rows(&kept.attended, width);
         weight_gradient(tokens, &mut dout, width, Strided::rows(dy, hidden), attended, false);
 
-        let mut normed = vec![0.0; x.len()];
-        let mut dnormed = dattended;
-        dnormed.resize(x.len(), 0.0);
+        let mut normed = Buffer::new(x.len());
+        drop(dattended);
+        let mut dnormed = Buffer::new(x.len());
         let bias_parts: Vec<Vec<f32>> = x
             .par_chunks(ROW_BLOCK * hidden)
             .zip(dqkv.par_chunks_mut(ROW_BLOCK * row).zip(self.places.positions.par_chunks(ROW_BLOCK)))
@@ -172,12 +179,15 @@ impl Attention {
             .map(|((x, (dqkv, positions)), (normed, dnormed))| {
                 run(Norm { x, weight: &weights.norm, epsilon: self.epsilon, out: normed });
                 let mut dbias = vec![0.0; row];
-                for (row, &position) in dqkv.chunks_exact_mut(row).zip(positions) {
-                    self.places.rotary.turn(row, heads.query + heads.key, position as usize, -1.0);
-                    for (total, value) in dbias.iter_mut().zip(row) {
-                        *total += *value;
-                    }
-                }
+                run(Turn {
+                    rotary: &self.places.rotary,
+                    rows: dqkv,
+                    row,
+                    heads: heads.query + heads.key,
+                    positions,
+                    direction: -1.0,
+                    total: Some(&mut dbias),
+                });
                 let weight = Strided::rows(&weights.qkv, hidden);
                 gemm(positions.len(), hidden, row, dnormed, hidden, false, Strided::rows(dqkv, row), weight);
                 dbias

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::norm::norm_backward;
 use super::{Tray, input, numbers, tensor, with_numbers};
+use crate::kernels::buffer::Buffer;
 use crate::kernels::matmul::{ROW_BLOCK, Strided, gemm, weight_gradient};
 use crate::kernels::rows::{Norm, SwiGlu, SwiGluBackward, run};
 
@@ -39,7 +40,7 @@ pub(crate) struct FeedForward {
     pub(crate) epsilon: f32,
     pub(crate) tray: Tray,
     /// Gate and up before the activation, `[tokens, 2·width]`; absent where no backward pass will come.
-    pub(crate) saved: Mutex<Option<Vec<f32>>>,
+    pub(crate) saved: Mutex<Option<Buffer>>,
     /// Whether a backward pass may come.
     pub(crate) keep: bool,
 }
@@ -51,15 +52,15 @@ impl FeedForward {
         weights: &FeedForwardWeights,
         epsilon: f32,
         keep: bool,
-    ) -> (Vec<f32>, Option<Vec<f32>>) {
+    ) -> (Vec<f32>, Option<Buffer>) {
         let hidden = weights.norm.len();
         let width = weights.down.len() / hidden;
         let tokens = x.len() / hidden;
         let mut out = x.to_vec();
-        let mut saved = if keep { vec![0.0; tokens * 2 * width] } else { Vec::new() };
+        let mut saved = if keep { Buffer::new(tokens * 2 * width) } else { Buffer::default() };
         let block = |x: &[f32], gate_up: &mut [f32], out: &mut [f32]| {
             let rows = x.len() / hidden;
-            let mut normed = vec![0.0; rows * hidden];
+            let mut normed = Buffer::new(rows * hidden);
             run(Norm { x, weight: &weights.norm, epsilon, out: &mut normed });
             let gate_up_weight = Strided::rows(&weights.gate_up, hidden).transposed();
             gemm(
@@ -72,7 +73,7 @@ impl FeedForward {
                 Strided::rows(&normed, hidden),
                 gate_up_weight,
             );
-            let mut active = vec![0.0; rows * width];
+            let mut active = Buffer::new(rows * width);
             run(SwiGlu { gate_up, width, out: &mut active });
             let down = Strided::rows(&weights.down, width).transposed();
             gemm(rows, hidden, width, out, hidden, true, Strided::rows(&active, width), down);
@@ -83,7 +84,7 @@ impl FeedForward {
                 .for_each(|((x, out), gate_up)| block(x, gate_up, out));
             (out, Some(saved))
         } else {
-            rows.for_each(|(x, out)| block(x, &mut vec![0.0; x.len() / hidden * 2 * width], out));
+            rows.for_each(|(x, out)| block(x, &mut Buffer::new(x.len() / hidden * 2 * width), out));
             (out, None)
         }
     }
@@ -93,10 +94,10 @@ impl FeedForward {
         let hidden = weights.norm.len();
         let width = weights.down.len() / hidden;
         let tokens = x.len() / hidden;
-        let mut normed = vec![0.0; x.len()];
-        let mut active = vec![0.0; tokens * width];
-        let mut dgate_up = vec![0.0; tokens * 2 * width];
-        let mut dnormed = vec![0.0; x.len()];
+        let mut normed = Buffer::new(x.len());
+        let mut active = Buffer::new(tokens * width);
+        let mut dgate_up = Buffer::new(tokens * 2 * width);
+        let mut dnormed = Buffer::new(x.len());
         x.par_chunks(ROW_BLOCK * hidden)
             .zip(dy.par_chunks(ROW_BLOCK * hidden))
             .zip(gate_up.par_chunks(ROW_BLOCK * 2 * width))
@@ -105,7 +106,7 @@ impl FeedForward {
             .for_each(|((((x, dy), gate_up), (normed, dnormed)), (active, dgate_up))| {
                 let rows = x.len() / hidden;
                 run(Norm { x, weight: &weights.norm, epsilon: self.epsilon, out: normed });
-                let mut dactive = vec![0.0; rows * width];
+                let mut dactive = Buffer::new(rows * width);
                 let down = Strided::rows(&weights.down, width);
                 gemm(rows, width, hidden, &mut dactive, width, false, Strided::rows(dy, hidden), down);
                 run(SwiGluBackward { gate_up, width, dout: &dactive, out: active, dgate_up });

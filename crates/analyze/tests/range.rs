@@ -1,0 +1,108 @@
+//! The rules on the project's own tasks: every implementation of every family, at every level. A site of the code
+//! that is secure must not be flagged with its weakness, a vulnerable one should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vul2safe_analyze::analyze;
+use vul2safe_code::{Cwe, Language, parse};
+use vul2safe_range::{Level, families, tasks};
+
+/// The weakness at each site, in order, of the families with two sites.
+const TWO_SITES: [(&str, [u32; 2]); 4] =
+    [("sql_page", [89, 79]), ("file_page", [22, 79]), ("token_row", [338, 89]), ("command_log", [117, 78])];
+
+/// Weaknesses found in a module that must parse.
+fn weaknesses(code: &str) -> BTreeSet<Cwe> {
+    let parsed = parse(Language::Python, code).unwrap();
+    assert!(parsed.is_clean(), "does not parse:\n{code}");
+    analyze(&parsed).iter().map(|finding| finding.cwe).collect()
+}
+
+/// The labels of the sites' variants.
+fn variants(label: &str) -> Vec<String> {
+    label.split(" + ").map(str::to_string).collect()
+}
+
+#[test]
+fn secure_is_left_alone_and_vulnerable_is_flagged() {
+    // Family → flawed as a whole, variants, code: each with several names and contexts.
+    let mut implementations: BTreeMap<String, BTreeSet<(bool, Vec<String>, String)>> = BTreeMap::new();
+    for level in [Level::Train, Level::HeldOutNames, Level::HeldOutContexts] {
+        for task in tasks(level, 12, 3) {
+            let all = implementations.entry(task.family.clone()).or_default();
+            all.extend(task.secure.into_iter().map(|one| (false, variants(&one.label), one.code)));
+            all.extend(task.vulnerable.into_iter().map(|one| (true, variants(&one.label), one.code)));
+        }
+    }
+    println!(
+        "family | vulnerable flagged | secure flagged | vulnerable sites flagged | secure sites flagged"
+    );
+    let mut totals = [0usize; 8];
+    let (mut alarms, mut unseen) = (Vec::new(), Vec::new());
+    for family in families() {
+        let sites: Vec<Cwe> = match TWO_SITES.iter().find(|(name, _)| *name == family.name) {
+            Some((_, both)) => both.iter().copied().map(Cwe).collect(),
+            None => family.cwe.into_iter().collect(),
+        };
+        assert_eq!(sites.len(), family.sites, "{}: a weakness for each site", family.name);
+        let all = &implementations[family.name];
+        // The variants that secure implementations have at each site.
+        let secure: BTreeSet<(usize, &String)> = all
+            .iter()
+            .filter(|(flawed, _, _)| !flawed)
+            .flat_map(|(_, variants, _)| variants.iter().enumerate())
+            .collect();
+        // Vulnerable flagged, vulnerable, secure flagged, secure; then the same of sites.
+        let mut counts = [0usize; 8];
+        for (flawed, variants, code) in all {
+            let found = weaknesses(code);
+            let flagged =
+                if family.harmless { !found.is_empty() } else { sites.iter().any(|cwe| found.contains(cwe)) };
+            let at = if *flawed { 0 } else { 2 };
+            counts[at] += usize::from(flagged);
+            counts[at + 1] += 1;
+            // A secure implementation has no other weakness either.
+            if !flawed && !found.is_empty() {
+                alarms.push(format!("{} / {variants:?}: {found:?}\n{code}", family.name));
+            }
+            for (index, cwe) in sites.iter().enumerate() {
+                // A family with one site may give a secure and a vulnerable variant the same label.
+                let clean =
+                    if sites.len() == 1 { !flawed } else { secure.contains(&(index, &variants[index])) };
+                let at = if clean { 6 } else { 4 };
+                counts[at] += usize::from(found.contains(cwe));
+                counts[at + 1] += 1;
+                if clean == found.contains(cwe) {
+                    let place = format!("{} / {}: {cwe}\n{code}", family.name, variants[index]);
+                    if clean { &mut alarms } else { &mut unseen }.push(place);
+                }
+            }
+        }
+        let [a, b, c, d, e, f, g, h] = counts;
+        println!("{} | {a}/{b} | {c}/{d} | {e}/{f} | {g}/{h}", family.name);
+        for (total, count) in totals.iter_mut().zip(counts) {
+            *total += count;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = totals;
+    println!("all | {a}/{b} | {c}/{d} | {e}/{f} | {g}/{h}");
+    let kinds = |places: &[String]| -> BTreeMap<String, String> {
+        places
+            .iter()
+            .filter_map(|place| place.split_once('\n'))
+            .map(|(kind, code)| (kind.to_string(), code.to_string()))
+            .collect()
+    };
+    for (kind, code) in kinds(&unseen) {
+        println!("missed: {kind}");
+        if std::env::var_os("VUL2SAFE_SHOW").is_some() {
+            println!("{code}");
+        }
+    }
+    let alarms: Vec<String> =
+        kinds(&alarms).into_iter().map(|(kind, code)| format!("{kind}\n{code}")).collect();
+    assert!(alarms.is_empty(), "secure sites flagged:\n{}", alarms.join("\n"));
+    assert_eq!(c, 0, "secure implementations flagged");
+    assert!(a * 10 >= b * 9, "{a} of {b} vulnerable implementations are flagged");
+    assert!(e * 10 >= f * 9, "{e} of {f} vulnerable sites are flagged");
+}
