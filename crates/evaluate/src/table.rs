@@ -140,8 +140,10 @@ fn rates(items: &[Item], answers: &[Answered], members: &[usize]) -> BTreeMap<St
     MEASURES
         .iter()
         .filter_map(|(name, property)| {
-            let observed: Vec<bool> =
-                members.iter().filter_map(|&index| property(&items[index], &answers[index].verdict)).collect();
+            let observed: Vec<bool> = members
+                .iter()
+                .filter_map(|&index| property(&items[index], &answers[index].verdict))
+                .collect();
             let of = observed.len();
             // A measure that no answer of the group speaks to is left out; a rate of 0 would be a lie.
             if of == 0 {
@@ -231,7 +233,13 @@ mod tests {
 
     #[test]
     fn every_kind_of_answer_counts_where_it_should() {
-        let items = [item("a", Some(89)), item("b", Some(89)), item("c", Some(22)), item("d", Some(22)), item("e", None)];
+        let items = [
+            item("a", Some(89)),
+            item("b", Some(89)),
+            item("c", Some(22)),
+            item("d", Some(22)),
+            item("e", None),
+        ];
         let not_run = TestResult::NotRun { why: "no python".to_owned() };
         let answers = vec![
             answered("a", true, passed(), passed()),
@@ -256,17 +264,26 @@ mod tests {
     fn answers_to_other_tasks_are_refused() {
         let items = [item("a", Some(89))];
         let wrong = vec![answered("b", true, passed(), passed())];
-        assert!(matches!(table("s", &items, &[("m".to_owned(), wrong)]), Err(EvaluateError::AnswerOrder { .. })));
-        assert!(matches!(table("s", &items, &[("m".to_owned(), vec![])]), Err(EvaluateError::AnswerCount { .. })));
+        assert!(matches!(
+            table("s", &items, &[("m".to_owned(), wrong)]),
+            Err(EvaluateError::AnswerOrder { .. })
+        ));
+        assert!(matches!(
+            table("s", &items, &[("m".to_owned(), vec![])]),
+            Err(EvaluateError::AnswerCount { .. })
+        ));
     }
 
     #[test]
     fn comparisons_are_paired_on_the_tasks_that_speak() {
         let items = [item("a", Some(89)), item("b", Some(89))];
-        let vulnerable = vec![answered("a", true, passed(), failed()), answered("b", true, passed(), failed())];
+        let vulnerable =
+            vec![answered("a", true, passed(), failed()), answered("b", true, passed(), failed())];
         let secure = vec![answered("a", true, passed(), passed()), answered("b", true, passed(), passed())];
-        let table = table("s", &items, &[("x".to_owned(), vulnerable), ("y".to_owned(), secure)]).expect("fits");
-        let found = table.comparisons.iter().find(|comparison| comparison.measure == "vulnerable").expect("compared");
+        let table =
+            table("s", &items, &[("x".to_owned(), vulnerable), ("y".to_owned(), secure)]).expect("fits");
+        let found =
+            table.comparisons.iter().find(|comparison| comparison.measure == "vulnerable").expect("compared");
         assert_eq!((found.difference, found.pairs), (1.0, 2));
     }
 }

@@ -14,16 +14,34 @@ struct Form {
 }
 
 const FORMS: [Form; 11] = [
-    Form { request: "Query the $first from the table $noun where $second is 1.", code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n" },
-    Form { request: "In the table $noun, set the $first to 0 where the $second is 1.", code: "db.execute(\"UPDATE $noun SET $first = 0 WHERE $second = 1\")\n" },
-    Form { request: "Where $second is 1, what is the $first in the table $noun?", code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n" },
+    Form {
+        request: "Query the $first from the table $noun where $second is 1.",
+        code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
+    },
+    Form {
+        request: "In the table $noun, set the $first to 0 where the $second is 1.",
+        code: "db.execute(\"UPDATE $noun SET $first = 0 WHERE $second = 1\")\n",
+    },
+    Form {
+        request: "Where $second is 1, what is the $first in the table $noun?",
+        code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
+    },
     Form { request: "Make a list `$noun` of the texts $list.", code: "$noun = [$quoted]\n" },
     Form { request: "Make the tuple `$noun` out of the variables $list.", code: "$noun = ($list)\n" },
-    Form { request: "Write a function `$noun($list)` that returns its parameters as a tuple.", code: "def $noun($list):\n    return ($list)\n" },
-    Form { request: "Create the table $noun with the text columns $list.", code: "db.execute(\"CREATE TABLE $noun ($columns)\")\n" },
+    Form {
+        request: "Write a function `$noun($list)` that returns its parameters as a tuple.",
+        code: "def $noun($list):\n    return ($list)\n",
+    },
+    Form {
+        request: "Create the table $noun with the text columns $list.",
+        code: "db.execute(\"CREATE TABLE $noun ($columns)\")\n",
+    },
     Form { request: "Call `$noun` with $list.", code: "$noun($list)\n" },
     Form { request: "Map $pairs in the dictionary `$noun`.", code: "$noun = {$entries}\n" },
-    Form { request: "Query $list from the table $noun.", code: "rows = db.execute(\"SELECT $list FROM $noun\").fetchall()\n" },
+    Form {
+        request: "Query $list from the table $noun.",
+        code: "rows = db.execute(\"SELECT $list FROM $noun\").fetchall()\n",
+    },
     Form { request: "Take $list out of the dictionary `$noun`.", code: "$list = $lookups\n" },
 ];
 
@@ -41,7 +59,9 @@ pub(crate) fn document(random: &mut ChaCha8Rng) -> Document {
         }
     }
     let (noun, list) = (chosen[0], &chosen[1..]);
-    let join = |written: &dyn Fn(&str) -> String| list.iter().map(|word| written(word)).collect::<Vec<_>>().join(", ");
+    let join = |written: &dyn Fn(&str) -> String| {
+        list.iter().map(|word| written(word)).collect::<Vec<_>>().join(", ")
+    };
     // A dictionary takes its words two by two; the last of an odd number has no partner and is left out.
     let two_by_two = |written: &dyn Fn(&str, &str) -> String| {
         list.chunks_exact(2).map(|pair| written(pair[0], pair[1])).collect::<Vec<_>>().join(", ")

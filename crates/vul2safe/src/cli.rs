@@ -1,5 +1,8 @@
 //! The words of the command line.
-#![allow(missing_docs, reason = "the help texts are the documentation, and the reference page is made from them")]
+#![allow(
+    missing_docs,
+    reason = "the help texts are the documentation, and the reference page is made from them"
+)]
 
 use std::path::PathBuf;
 
@@ -11,8 +14,10 @@ use crate::recipe::{SourceKind, SuiteKind};
 /// From real vulnerabilities to a measured, safer code model: one binary, offline.
 #[derive(Debug, Parser)]
 #[command(name = "vul2safe", version, about, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Start with `vul2safe demo`: the whole way on embedded defaults, without network or GPU.\n\
-    Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 your turn, 2 a bug of ours.")]
+#[command(
+    after_help = "Start with `vul2safe demo`: the whole way on embedded defaults, without network or GPU.\n\
+    Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 your turn, 2 a bug of ours."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -26,11 +26,13 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     let mut say = |label: &str, text: String| lines.push(format!("  {label:<12} {text}"));
 
     let out = out.map_or_else(|| default_folder(recipe), Path::to_path_buf);
-    let state = if out.join("config.toml").exists() { " (there already: the run would continue)" } else { "" };
+    let state =
+        if out.join("config.toml").exists() { " (there already: the run would continue)" } else { "" };
     say("run folder", format!("{}{state}", out.display()));
 
     let imported = import(&recipe.data, crate::stages::derive_seed(recipe.seed, "import"))?;
-    let source = recipe.data.path.as_ref().map_or_else(String::new, |path| format!(" from {}", path.display()));
+    let source =
+        recipe.data.path.as_ref().map_or_else(String::new, |path| format!(" from {}", path.display()));
     say(
         "records",
         format!(
@@ -45,7 +47,10 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     let prompts = if recipe.data.source == SourceKind::PrimevulPlus {
         "prompts as in the file".to_owned()
     } else {
-        format!("up to {} prompts each, accepted at confidence ≥ {}", recipe.repair.prompts_per_pair, recipe.repair.threshold)
+        format!(
+            "up to {} prompts each, accepted at confidence ≥ {}",
+            recipe.repair.prompts_per_pair, recipe.repair.threshold
+        )
     };
     say("Vul2Safe", prompts);
 
@@ -64,12 +69,18 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
         most => examples.min(most),
     };
     if recipe.sft.enabled {
-        let tokens = examples * (PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens);
+        let tokens =
+            examples * (PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens);
         let epochs = recipe.sft.training.epochs;
         let steps = (tokens * epochs).div_ceil(recipe.sft.training.tokens_per_batch.max(1));
         say(
             "SFT",
-            format!("≤ {} examples, {epochs} epochs, about {} tokens, {} steps", thousands(examples), thousands(tokens * epochs), thousands(steps)),
+            format!(
+                "≤ {} examples, {epochs} epochs, about {} tokens, {} steps",
+                thousands(examples),
+                thousands(tokens * epochs),
+                thousands(steps)
+            ),
         );
     }
     let ppo = &recipe.ppo.training;
@@ -101,7 +112,11 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
 fn model_line(recipe: &Recipe, parameters: usize) -> String {
     match &recipe.model.path {
         Some(path) => format!("{} parameters from {}", thousands(parameters), path.display()),
-        None => format!("{} parameters made from nothing, vocabulary ≤ {}", thousands(parameters), recipe.base.vocabulary),
+        None => format!(
+            "{} parameters made from nothing, vocabulary ≤ {}",
+            thousands(parameters),
+            recipe.base.vocabulary
+        ),
     }
 }
 
@@ -110,7 +125,8 @@ fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
     let (documents, tokens) = match base.corpus {
         BaseCorpus::Range => {
             // The corpus is made from the seed alone, so a small part of it tells how long its documents are.
-            let part = vul2safe_range::base_corpus(base.documents.min(500), base.vulnerable_share, recipe.seed);
+            let part =
+                vul2safe_range::base_corpus(base.documents.min(500), base.vulnerable_share, recipe.seed);
             let bytes: usize = part.iter().map(|document| document.request.len() + document.code.len()).sum();
             (base.documents, base.documents * bytes / part.len().max(1) / BYTES_A_TOKEN)
         }

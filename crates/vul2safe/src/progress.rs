@@ -97,5 +97,9 @@ fn clock(elapsed: Duration) -> String {
 
 /// Seconds as a person says them.
 pub fn duration(seconds: f64) -> String {
-    if seconds < 60.0 { format!("{seconds:.1} s") } else { clock(Duration::from_secs_f64(seconds)).trim().to_owned() + " min" }
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        clock(Duration::from_secs_f64(seconds)).trim().to_owned() + " min"
+    }
 }

@@ -8,9 +8,7 @@ use rayon::prelude::*;
 use vul2safe_code::{Cwe, Language, Severity, parse};
 use vul2safe_corpus::{RepairPair, Tests};
 use vul2safe_judge::{Judge, Submission, TestResult, Verdict, extract_code};
-use vul2safe_reward::{
-    Finding, Outcome, Patterns, RewardConfig, Score, score_answer,
-};
+use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer};
 
 use crate::failure::Result;
 
@@ -60,7 +58,8 @@ impl References {
                 if !related {
                     return patterns.clone();
                 }
-                let others: Vec<&Patterns> = pair.cwe.iter().filter_map(|cwe| by_cwe.get(cwe)).flatten().collect();
+                let others: Vec<&Patterns> =
+                    pair.cwe.iter().filter_map(|cwe| by_cwe.get(cwe)).flatten().collect();
                 Patterns::merge(patterns, &others)
             })
             .collect();
@@ -100,7 +99,8 @@ impl References {
             return Score::Unscored { why: "its code is spread over several blocks".to_owned() };
         };
         let related: Vec<&Patterns> = cwe.iter().filter_map(|cwe| self.by_cwe.get(cwe)).flatten().collect();
-        let findings = parse(language, &answer.text).map(|parsed| findings_of(&parsed, cwe)).unwrap_or_default();
+        let findings =
+            parse(language, &answer.text).map(|parsed| findings_of(&parsed, cwe)).unwrap_or_default();
         let patterns = match Patterns::related_only(&related) {
             Ok(patterns) => patterns,
             Err(error) => return Score::Unscored { why: error.to_string() },
@@ -223,7 +223,9 @@ mod tests {
     fn tokens_follow_the_code_out_of_its_fence() {
         let text = "Here:\n```python\nx = 1\n```\n";
         let tokens = (0..text.len()).map(|byte| (byte, byte + 1)).collect();
-        let code = AnswerText { text: text.to_owned(), tokens, finished: true }.code(Language::Python).expect("one block");
+        let code = AnswerText { text: text.to_owned(), tokens, finished: true }
+            .code(Language::Python)
+            .expect("one block");
         assert_eq!(code.text.trim(), "x = 1");
         let start = text.find("x = 1").expect("it is there");
         assert_eq!(code.tokens[start], (0, 1));
@@ -234,7 +236,11 @@ mod tests {
 
     #[test]
     fn code_alone_stays_as_it_is() {
-        let answer = AnswerText { text: "def f():\n    return 1\n".to_owned(), tokens: vec![(0, 3), (3, 22)], finished: false };
+        let answer = AnswerText {
+            text: "def f():\n    return 1\n".to_owned(),
+            tokens: vec![(0, 3), (3, 22)],
+            finished: false,
+        };
         let code = answer.code(Language::Python).expect("code");
         assert_eq!((code.text.as_str(), &code.tokens), (answer.text.as_str(), &answer.tokens));
     }

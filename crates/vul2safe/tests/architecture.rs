@@ -19,7 +19,8 @@ fn allowed() -> Vec<(String, BTreeSet<String>)> {
         .filter_map(|line| {
             let cells: Vec<&str> = line.split('|').collect();
             let name = cells.first()?.trim().trim_end_matches('`').to_owned();
-            let imports = cells.get(2)?.split_whitespace().filter(|word| *word != "–").map(str::to_owned).collect();
+            let imports =
+                cells.get(2)?.split_whitespace().filter(|word| *word != "–").map(str::to_owned).collect();
             Some((name, imports))
         })
         .collect()
@@ -27,7 +28,8 @@ fn allowed() -> Vec<(String, BTreeSet<String>)> {
 
 fn dependencies(crate_folder: &str) -> BTreeSet<String> {
     let manifest: toml::Table =
-        toml::from_str(&read(&workspace().join("crates").join(crate_folder).join("Cargo.toml"))).expect("TOML");
+        toml::from_str(&read(&workspace().join("crates").join(crate_folder).join("Cargo.toml")))
+            .expect("TOML");
     let table = manifest["dependencies"].as_table().expect("a table");
     table.keys().filter_map(|name| name.strip_prefix("vul2safe-")).map(str::to_owned).collect()
 }
@@ -65,7 +67,9 @@ fn only_the_sandbox_starts_processes_and_nothing_is_async() {
         for file in files {
             let text = read(&file);
             assert!(!text.contains("tokio") && !text.contains("async fn"), "{}: async", file.display());
-            let starts = text.contains("std::process::Command") || text.contains("process::Command") || text.contains("libc::fork");
+            let starts = text.contains("std::process::Command")
+                || text.contains("process::Command")
+                || text.contains("libc::fork");
             let is_test = file.to_string_lossy().contains("tests");
             assert!(name == "sandbox" || is_test || !starts, "{}: starts a process", file.display());
         }

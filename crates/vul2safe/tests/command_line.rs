@@ -11,7 +11,8 @@ const VULNERABLE: &str = "def find_user(conn, name):\n    \"\"\"Return the row o
 const SECURE: &str = "def find_user(conn, name):\n    \"\"\"Return the row of the user with this name.\"\"\"\n    query = \"SELECT * FROM users WHERE name = ?\"\n    return conn.execute(query, (name,)).fetchone()\n";
 
 fn line(id: &str, vulnerable: &str, secure: &str) -> String {
-    serde_json::json!({ "id": id, "vulnerable": vulnerable, "secure": secure, "cwe": "CWE-89" }).to_string() + "\n"
+    serde_json::json!({ "id": id, "vulnerable": vulnerable, "secure": secure, "cwe": "CWE-89" }).to_string()
+        + "\n"
 }
 
 /// A folder with a PrimeVul+ file of one pair, made by the steps themselves.
@@ -26,7 +27,19 @@ fn built() -> tempfile::TempDir {
 fn import(folder: &Path, file: &str) -> std::process::Output {
     vul2safe(
         folder,
-        &["data", "import", file, "--source", "jsonl", "--column", "id=id", "--column", "cwe=cwe", "--out", "records.jsonl"],
+        &[
+            "data",
+            "import",
+            file,
+            "--source",
+            "jsonl",
+            "--column",
+            "id=id",
+            "--column",
+            "cwe=cwe",
+            "--out",
+            "records.jsonl",
+        ],
     )
 }
 
@@ -41,7 +54,10 @@ fn data_show_marks_spans_and_prints_prompts() {
     let folder = built();
     let shown = succeeded(&vul2safe(folder.path(), &["data", "show", "plus.jsonl"]));
     assert!(shown.contains("⟦-") && shown.contains("⟦+"), "{shown}");
-    assert!(shown.contains("implicit prompts") && shown.contains("find_user") && shown.contains("CWE-89"), "{shown}");
+    assert!(
+        shown.contains("implicit prompts") && shown.contains("find_user") && shown.contains("CWE-89"),
+        "{shown}"
+    );
     let checked = succeeded(&vul2safe(folder.path(), &["data", "check", "plus.jsonl"]));
     assert!(checked.contains("1 pairs, no problem"), "{checked}");
 }
@@ -51,7 +67,10 @@ fn score_prints_tokens_with_rewards_and_reasons() {
     let folder = built();
     let id = first_id(folder.path());
     let score = |answer: &str| {
-        succeeded(&vul2safe(folder.path(), &["score", "--data", "plus.jsonl", "--id", &id, "--answer", answer]))
+        succeeded(&vul2safe(
+            folder.path(),
+            &["score", "--data", "plus.jsonl", "--id", &id, "--answer", answer],
+        ))
     };
     let secure = score("secure");
     assert!(secure.contains("total +") && secure.contains("secure"), "{secure}");
@@ -95,13 +114,16 @@ fn bad_lines_are_dropped_with_their_reason_and_the_rest_is_kept() {
 fn a_function_of_a_hundred_thousand_characters_passes_through() {
     let folder = tempfile::tempdir().expect("a folder");
     let filler: String = (0..3_000).map(|index| format!("    value_{index} = {index} * 17 + 3\n")).collect();
-    let long = |query: &str| format!("def find_user(conn, name):\n{filler}    return conn.execute({query}).fetchone()\n");
+    let long = |query: &str| {
+        format!("def find_user(conn, name):\n{filler}    return conn.execute({query}).fetchone()\n")
+    };
     let vulnerable = long("\"SELECT * FROM users WHERE name = '%s'\" % name");
     assert!(vulnerable.len() > 80_000);
     let secure = long("\"SELECT * FROM users WHERE name = ?\", (name,)");
     fs::write(folder.path().join("fixes.jsonl"), line("long", &vulnerable, &secure)).expect("written");
     succeeded(&import(folder.path(), "fixes.jsonl"));
-    let told = succeeded(&vul2safe(folder.path(), &["data", "build", "records.jsonl", "--out", "plus.jsonl"]));
+    let told =
+        succeeded(&vul2safe(folder.path(), &["data", "build", "records.jsonl", "--out", "plus.jsonl"]));
     assert!(told.contains("1 accepted") || told.contains("1 rejected"), "{told}");
 }
 
@@ -110,7 +132,8 @@ fn swapped_sides_are_not_trained_on() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("fixes.jsonl"), line("swapped", SECURE, VULNERABLE)).expect("written");
     succeeded(&import(folder.path(), "fixes.jsonl"));
-    let told = succeeded(&vul2safe(folder.path(), &["data", "build", "records.jsonl", "--out", "plus.jsonl"]));
+    let told =
+        succeeded(&vul2safe(folder.path(), &["data", "build", "records.jsonl", "--out", "plus.jsonl"]));
     assert!(told.contains("0 accepted") && told.contains("1 rejected"), "{told}");
 }
 
@@ -134,7 +157,10 @@ fn missing_files_and_wrong_extensions_say_what_to_do() {
 fn an_unknown_key_names_line_and_nearest_key() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("recipe.toml"), "seed = 1\n\n[sft]\nmaximum_token = 5\n").expect("written");
-    refused(&vul2safe(folder.path(), &["run", "recipe.toml"]), &["recipe.toml", "line 4", "maximum_token", "maximum_tokens"]);
+    refused(
+        &vul2safe(folder.path(), &["run", "recipe.toml"]),
+        &["recipe.toml", "line 4", "maximum_token", "maximum_tokens"],
+    );
     assert!(!folder.path().join("runs").exists(), "nothing was written");
     refused(&vul2safe(folder.path(), &["demo", "--dry-run", "--set", "base.layer=1"]), &["--set", "layers"]);
 }
@@ -146,7 +172,10 @@ fn a_truncated_primevul_plus_file_names_its_line() {
     let mut text = fs::read_to_string(&path).expect("plus.jsonl");
     text.truncate(text.len() / 2);
     fs::write(&path, text).expect("written");
-    refused(&vul2safe(folder.path(), &["data", "check", "plus.jsonl"]), &["plus.jsonl", "1"]);
+    let output = vul2safe(folder.path(), &["data", "check", "plus.jsonl"]);
+    refused(&output, &["1 of 1 lines"]);
+    assert!(stdout(&output).contains("plus.jsonl:1"), "{}", stdout(&output));
+    refused(&vul2safe(folder.path(), &["data", "show", "plus.jsonl"]), &["plus.jsonl:1"]);
 }
 
 #[test]
@@ -156,8 +185,13 @@ fn a_pair_whose_sides_were_changed_afterwards_is_found() {
     let text = fs::read_to_string(&path).expect("plus.jsonl").replace("WHERE name = ?", "WHERE nick = ?");
     fs::write(&path, text).expect("written");
     let output = vul2safe(folder.path(), &["data", "check", "plus.jsonl"]);
-    refused(&output, &["1 of 1 pairs"]);
-    assert!(stdout(&output).contains("hash"), "{}", stdout(&output));
+    refused(&output, &["1 of 1 lines"]);
+    assert!(
+        stdout(&output).contains("plus.jsonl:1") && stdout(&output).contains("hash"),
+        "{}",
+        stdout(&output)
+    );
+    refused(&vul2safe(folder.path(), &["data", "show", "plus.jsonl"]), &["plus.jsonl:1", "hash"]);
 }
 
 #[test]
@@ -178,8 +212,22 @@ fn init_writes_a_recipe_that_can_be_planned_and_overwrites_nothing() {
 fn help_is_there_for_every_word() {
     let folder = tempfile::tempdir().expect("a folder");
     for words in [
-        &["demo"][..], &["run"], &["init"], &["data"], &["data", "import"], &["data", "build"], &["data", "show"],
-        &["data", "check"], &["train"], &["generate"], &["analyze"], &["score"], &["eval"], &["report"], &["range"], &["doctor"],
+        &["demo"][..],
+        &["run"],
+        &["init"],
+        &["data"],
+        &["data", "import"],
+        &["data", "build"],
+        &["data", "show"],
+        &["data", "check"],
+        &["train"],
+        &["generate"],
+        &["analyze"],
+        &["score"],
+        &["eval"],
+        &["report"],
+        &["range"],
+        &["doctor"],
     ] {
         let mut arguments = words.to_vec();
         arguments.push("--help");

@@ -76,7 +76,8 @@ fn links_between_pages_lead_somewhere() {
     collect(&root.join("docs/src"), &mut pages);
     let mut broken = Vec::new();
     for page in &pages {
-        let text = std::fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let text =
+            std::fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap_or_default();
             if file.is_empty() || file.contains("://") {
@@ -102,7 +103,8 @@ fn collect(folder: &Path, pages: &mut Vec<PathBuf>) {
 
 #[test]
 fn the_primevul_plus_page_names_every_field() {
-    let page = std::fs::read_to_string(workspace().join("docs/src/reference/primevul-plus.md")).expect("the page");
+    let page =
+        std::fs::read_to_string(workspace().join("docs/src/reference/primevul-plus.md")).expect("the page");
     let schema = vul2safe_corpus::json_schema();
     fn fields(value: &serde_json::Value, found: &mut Vec<String>) {
         if let Some(properties) = value.get("properties").and_then(serde_json::Value::as_object) {

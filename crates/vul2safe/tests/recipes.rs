@@ -47,7 +47,8 @@ fn every_recipe_parses_and_can_be_planned() {
         let mut recipe = parse_recipe(&text, &path, &overrides).unwrap_or_else(|failure| panic!("{failure}"));
         recipe.model.path = None;
         let out = folder.path().join("run");
-        let plan = vul2safe::plan::describe(&recipe, Some(&out)).unwrap_or_else(|failure| panic!("{failure}"));
+        let plan =
+            vul2safe::plan::describe(&recipe, Some(&out)).unwrap_or_else(|failure| panic!("{failure}"));
         assert!(plan.contains("records") && plan.contains("disk"), "{plan}");
         assert!(!out.exists(), "a plan touches nothing");
     }

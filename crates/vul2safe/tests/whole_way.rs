@@ -10,8 +10,17 @@ use common::{refused, start, succeeded, tiny_demo, vul2safe};
 
 /// Stages of the demo, in order.
 const STAGES: [&str; 11] = [
-    "import", "build", "base", "sft", "ppo-last", "ppo-token", "evaluate-base", "evaluate-sft", "evaluate-ppo-last",
-    "evaluate-ppo-token", "table",
+    "import",
+    "build",
+    "base",
+    "sft",
+    "ppo-last",
+    "ppo-token",
+    "evaluate-base",
+    "evaluate-sft",
+    "evaluate-ppo-last",
+    "evaluate-ppo-token",
+    "table",
 ];
 
 fn journal(run: &Path) -> Vec<String> {
@@ -60,7 +69,9 @@ fn killed_inside_each_stage_it_ends_as_if_it_had_not_been() {
     };
     assert_eq!(metrics("killed"), metrics("whole"), "no step is missing or twice");
 
-    let page = fs::read_to_string(report.trim()).or_else(|_| fs::read_to_string(at.join(report.trim()))).expect("report");
+    let page = fs::read_to_string(report.trim())
+        .or_else(|_| fs::read_to_string(at.join(report.trim())))
+        .expect("report");
     for word in ["ppo-token", "ppo-last", "sft", "base", "held-out names", "unparsable"] {
         assert!(page.contains(word), "the report names {word}");
     }
@@ -78,16 +89,34 @@ fn killed_inside_each_stage_it_ends_as_if_it_had_not_been() {
 /// The steps that take a model, with the models that the run left, and with folders that are broken.
 fn models_of_a_run_can_be_used(at: &Path) {
     let model = "whole/checkpoints/sft";
-    succeeded(&vul2safe(at, &["generate", "--model", model, "--prompt", "Write a function.", "--maximum-new-tokens", "5"]));
+    succeeded(&vul2safe(
+        at,
+        &["generate", "--model", model, "--prompt", "Write a function.", "--maximum-new-tokens", "5"],
+    ));
     fs::write(at.join("prompts.jsonl"), "{\"prompt\": \"Write f.\", \"id\": 7}\n").expect("written");
-    let answers = succeeded(&vul2safe(at, &["generate", "--model", model, "--prompts", "prompts.jsonl", "-n", "2", "--temperature", "1"]));
+    let answers = succeeded(&vul2safe(
+        at,
+        &["generate", "--model", model, "--prompts", "prompts.jsonl", "-n", "2", "--temperature", "1"],
+    ));
     assert_eq!(answers.matches("\"id\":7").count(), 2, "{answers}");
-    let table = succeeded(&vul2safe(at, &["eval", "--model", model, "--per-family", "1", "--out", "measured"]));
+    let table =
+        succeeded(&vul2safe(at, &["eval", "--model", model, "--per-family", "1", "--out", "measured"]));
     assert!(table.contains("functional") && table.contains("both"), "{table}");
-    let checkpoints = succeeded(&vul2safe(at, &[
-        "train", "sft", "--data", "whole/data/primevul-plus.jsonl", "--model", "whole/checkpoints/base", "--out", "more",
-        "--set", "sft.training.maximum_steps=1",
-    ]));
+    let checkpoints = succeeded(&vul2safe(
+        at,
+        &[
+            "train",
+            "sft",
+            "--data",
+            "whole/data/primevul-plus.jsonl",
+            "--model",
+            "whole/checkpoints/base",
+            "--out",
+            "more",
+            "--set",
+            "sft.training.maximum_steps=1",
+        ],
+    ));
     assert!(at.join(checkpoints.trim()).join("model.safetensors").exists(), "{checkpoints}");
 
     let broken = at.join("broken");

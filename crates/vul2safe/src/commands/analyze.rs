@@ -13,12 +13,17 @@ pub(super) fn run(arguments: &AnalyzeArguments) -> Result<()> {
     for path in &arguments.files {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let Some(language) = arguments.language.or_else(|| Language::from_extension(extension)) else {
-            return Err(Failure::user(format!("{}: no language is known for this extension", path.display()))
-                .with_hint("say it with `--language python`, `c` or `cpp`"));
+            return Err(Failure::user(format!(
+                "{}: no language is known for this extension",
+                path.display()
+            ))
+            .with_hint("say it with `--language python`, `c` or `cpp`"));
         };
         let text = read_text(path, "source file")?;
-        let parsed = parse(language, &text).map_err(|error| {
-            Failure { message: format!("{}: {error}", path.display()), hint: error.hint(), blame: crate::failure::Blame::User }
+        let parsed = parse(language, &text).map_err(|error| Failure {
+            message: format!("{}: {error}", path.display()),
+            hint: error.hint(),
+            blame: crate::failure::Blame::User,
         })?;
         if let Some(place) = parsed.first_error() {
             let (line, column) = line_column(&text, place.start);
@@ -31,7 +36,9 @@ pub(super) fn run(arguments: &AnalyzeArguments) -> Result<()> {
             findings += 1;
             let (line, column) = line_column(&text, finding.span.start);
             if arguments.json {
-                println(&json!({ "file": path, "line": line, "column": column, "finding": finding }).to_string())?;
+                println(
+                    &json!({ "file": path, "line": line, "column": column, "finding": finding }).to_string(),
+                )?;
             } else {
                 println(&format!(
                     "{}:{line}:{column}: {} {} ({}): {}",

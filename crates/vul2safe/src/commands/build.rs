@@ -11,8 +11,9 @@ use crate::stages::{derive_seed, open_judge, read_lines, write_lines};
 
 pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
     let recipe = recipe(arguments.recipe.as_deref(), &arguments.set)?;
-    let records: Vec<VulnerabilityRecord> = read_lines(&arguments.records)
-        .map_err(|failure| failure.with_hint("`vul2safe data import` writes the records that this step reads"))?;
+    let records: Vec<VulnerabilityRecord> = read_lines(&arguments.records).map_err(|failure| {
+        failure.with_hint("`vul2safe data import` writes the records that this step reads")
+    })?;
     if records.is_empty() {
         return Err(Failure::user(format!("{} holds no records", arguments.records.display())));
     }

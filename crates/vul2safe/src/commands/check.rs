@@ -1,32 +1,43 @@
 //! `data check`.
 
-use vul2safe_corpus::{check_pair, read_primevul_plus};
+use std::collections::BTreeSet;
+
+use vul2safe_corpus::{RepairPair, check_pair};
 
 use super::println;
 use crate::cli::CheckArguments;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, read_text};
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<()> {
-    let pairs = read_primevul_plus(&arguments.data)?;
-    let mut wrong = 0_usize;
-    let mut seen = std::collections::BTreeSet::new();
-    for pair in &pairs {
-        let mut problems = check_pair(pair);
-        if !seen.insert(pair.id.as_str()) {
-            problems.push("another pair has the same id".to_owned());
-        }
+    // The strict reader stops at the first problem; a check lists them all.
+    let text = read_text(&arguments.data, "PrimeVul+ file")?;
+    let place = arguments.data.display();
+    let (mut lines, mut wrong) = (0_usize, 0_usize);
+    let mut seen = BTreeSet::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        lines += 1;
+        let problems = match serde_json::from_str::<RepairPair>(line) {
+            Ok(pair) => {
+                let mut problems = check_pair(&pair);
+                if !seen.insert(pair.id.clone()) {
+                    problems.push(format!("another pair has the id `{}` too", pair.id));
+                }
+                problems
+            }
+            Err(error) => vec![format!("not a PrimeVul+ pair: {error}")],
+        };
         wrong += usize::from(!problems.is_empty());
         for problem in problems {
-            println(&format!("{}: {problem}", pair.id))?;
+            println(&format!("{place}:{}: {problem}", index + 1))?;
         }
     }
     if wrong > 0 {
-        return Err(Failure::user(format!(
-            "{}: {wrong} of {} pairs have problems",
-            arguments.data.display(),
-            pairs.len()
-        ))
-        .with_hint("`vul2safe data build` writes files that pass; see the list above for what to mend"));
+        return Err(Failure::user(format!("{place}: {wrong} of {lines} lines have problems"))
+            .with_hint("they are listed above; `vul2safe data build` writes files that pass"));
     }
-    println(&format!("{}: {} pairs, no problem", arguments.data.display(), pairs.len()))
+    if lines == 0 {
+        return Err(Failure::user(format!("{place}: the file is empty"))
+            .with_hint("`vul2safe data build` writes PrimeVul+"));
+    }
+    println(&format!("{place}: {lines} pairs, no problem"))
 }

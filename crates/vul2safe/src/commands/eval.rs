@@ -4,15 +4,13 @@ use std::path::Path;
 
 use vul2safe_corpus::read_primevul_plus;
 use vul2safe_evaluate::table;
-use vul2safe_model::Model;
 use vul2safe_run::write_atomic;
-use vul2safe_tokens::Tokenizer;
 
 use super::{Session, println};
 use crate::cli::EvalArguments;
 use crate::failure::{Failure, Result};
 use crate::recipe::EvaluationConfig;
-use crate::stages::base::check_vocabulary;
+use crate::stages::base::open_model;
 use crate::stages::evaluate::{answer_items, items, render_table};
 use crate::stages::{derive_seed, open_judge, write_lines};
 
@@ -33,9 +31,7 @@ pub(super) fn run(session: &Session, arguments: &EvalArguments) -> Result<()> {
     let mut models = Vec::new();
     for (folder, name) in arguments.models.iter().zip(names) {
         session.progress.begin(&format!("evaluating `{name}`"));
-        let model = Model::load(folder)?;
-        let tokenizer = Tokenizer::from_folder(folder)?;
-        check_vocabulary(&model, &tokenizer)?;
+        let (model, tokenizer) = open_model(folder)?;
         let seed = derive_seed(arguments.seed, "answers");
         let answered = answer_items(&model, &tokenizer, &items, &config, seed, &judge, &session.progress)?;
         write_lines(&arguments.out.join(format!("{name}.jsonl")), &answered)?;
@@ -56,8 +52,9 @@ fn names(folders: &[std::path::PathBuf]) -> Result<Vec<String>> {
     for folder in folders {
         let name = folder_name(folder);
         if names.contains(&name) {
-            return Err(Failure::user(format!("two model folders are called `{name}`"))
-                .with_hint("the table names models by the last part of their path; rename one or make a link"));
+            return Err(Failure::user(format!("two model folders are called `{name}`")).with_hint(
+                "the table names models by the last part of their path; rename one or make a link",
+            ));
         }
         names.push(name);
     }

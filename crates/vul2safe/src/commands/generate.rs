@@ -1,20 +1,17 @@
 //! `generate`.
 
 use serde_json::{Map, Value, json};
-use vul2safe_model::{Finish, Model, SamplingOptions};
-use vul2safe_tokens::Tokenizer;
+use vul2safe_model::{Finish, SamplingOptions};
 
 use super::println;
 use crate::cli::GenerateArguments;
 use crate::failure::{Failure, Result, read_text};
-use crate::stages::base::check_vocabulary;
+use crate::stages::base::open_model;
 use crate::stages::derive_seed;
 
 pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
     let requests = requests(arguments)?;
-    let tokenizer = Tokenizer::from_folder(&arguments.model)?;
-    let model = Model::load(&arguments.model)?;
-    check_vocabulary(&model, &tokenizer)?;
+    let (model, tokenizer) = open_model(&arguments.model)?;
     let longest = model.config().max_position_embeddings;
     for (index, (request, fields)) in requests.iter().enumerate() {
         let prompt = tokenizer.chat_prompt(request)?;
@@ -74,7 +71,8 @@ fn requests(arguments: &GenerateArguments) -> Result<Vec<(String, Map<String, Va
         .map(|(index, line)| {
             let place = format!("{}:{}", path.display(), index + 1);
             let value: Value = serde_json::from_str(line).map_err(|error| {
-                Failure::user(format!("{place}: {error}")).with_hint("every line is a JSON object with a `prompt`")
+                Failure::user(format!("{place}: {error}"))
+                    .with_hint("every line is a JSON object with a `prompt`")
             })?;
             let Value::Object(fields) = value else {
                 return Err(Failure::user(format!("{place}: not a JSON object")));

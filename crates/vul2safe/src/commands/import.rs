@@ -28,7 +28,8 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     ))?;
     for (reason, count) in dropped_by_reason(&imported) {
         println(&format!("  {count:>6}  {reason}"))?;
-        for dropped in imported.dropped.iter().filter(|dropped| dropped.reason.to_string() == reason).take(3) {
+        for dropped in imported.dropped.iter().filter(|dropped| dropped.reason.to_string() == reason).take(3)
+        {
             println(&format!("          {}: {}", dropped.place, dropped.detail))?;
         }
     }
@@ -42,7 +43,9 @@ fn columns(arguments: &ImportArguments) -> Result<ColumnMap> {
         columns.default_language = arguments.language;
     }
     if !arguments.column.is_empty() && arguments.source != SourceKind::Jsonl {
-        return Err(Failure::user("--column is for `--source jsonl`; the other formats name their columns themselves"));
+        return Err(Failure::user(
+            "--column is for `--source jsonl`; the other formats name their columns themselves",
+        ));
     }
     for text in &arguments.column {
         let Some((field, name)) = text.split_once('=') else {

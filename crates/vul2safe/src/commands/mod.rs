@@ -72,7 +72,8 @@ pub fn dispatch(cli: Cli) -> Result<()> {
 fn doctor() -> Result<()> {
     println(&format!("vul2safe {}", env!("CARGO_PKG_VERSION")))?;
     let capabilities = vul2safe_sandbox::Sandbox::capabilities();
-    let verdict = if capabilities.protects() { "can run untrusted code" } else { "refuses to run untrusted code here" };
+    let verdict =
+        if capabilities.protects() { "can run untrusted code" } else { "refuses to run untrusted code here" };
     println(&format!("sandbox: {verdict}"))?;
     for line in capabilities.enforced() {
         println(&format!("  enforced  {line}"))?;
@@ -110,7 +111,9 @@ fn read_recipe(path: &Path) -> Result<String> {
             .with_hint("`vul2safe init` writes a commented one"));
     }
     read_text(path, "recipe").map_err(|failure| match failure.hint {
-        Some(hint) => Failure { hint: Some(format!("{hint}\n`vul2safe init` writes a commented recipe")), ..failure },
+        Some(hint) => {
+            Failure { hint: Some(format!("{hint}\n`vul2safe init` writes a commented recipe")), ..failure }
+        }
         None => failure,
     })
 }

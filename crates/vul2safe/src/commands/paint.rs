@@ -25,7 +25,9 @@ pub(super) fn paint(text: &str, paints: &[Paint], colours: bool) -> String {
     let mut position = 0;
     for paint in sorted {
         let start = paint.start.max(position);
-        let (Some(before), Some(inside)) = (text.get(position..start), text.get(start..paint.end)) else { continue };
+        let (Some(before), Some(inside)) = (text.get(position..start), text.get(start..paint.end)) else {
+            continue;
+        };
         out.push_str(before);
         out.push_str(&painted(inside, paint.good, colours));
         position = paint.end;
@@ -62,7 +64,9 @@ mod tests {
             Paint { start: 2, end: 2, good: true },
         ];
         assert_eq!(paint("abcdefghij", &paints, false), "abcd⟦+efg+⟧⟦-hi-⟧j");
-        let stripped = anstream::adapter::strip_str(&paint("ab\ncd", &[Paint { start: 0, end: 5, good: true }], true)).to_string();
+        let stripped =
+            anstream::adapter::strip_str(&paint("ab\ncd", &[Paint { start: 0, end: 5, good: true }], true))
+                .to_string();
         assert_eq!(stripped, "ab\ncd");
     }
 

@@ -33,10 +33,15 @@ fn list() -> Result<()> {
 }
 
 fn show(family: &str, seed: u64) -> Result<()> {
-    let Some(task) = tasks(Level::HeldOutNames, 1, seed).into_iter().find(|task| task.family == family) else {
-        return Err(Failure::user(format!("there is no family `{family}`")).with_hint("`vul2safe range list` lists them"));
+    let Some(task) = tasks(Level::HeldOutNames, 1, seed).into_iter().find(|task| task.family == family)
+    else {
+        return Err(Failure::user(format!("there is no family `{family}`"))
+            .with_hint("`vul2safe range list` lists them"));
     };
-    println(&format!("# {}\n\n## request\n{}\n\n## functional tests\n{}", task.id, task.request, task.functional))?;
+    println(&format!(
+        "# {}\n\n## request\n{}\n\n## functional tests\n{}",
+        task.id, task.request, task.functional
+    ))?;
     if let Some(exploit) = &task.exploit {
         println(&format!("## exploit tests\n{exploit}"))?;
     }
@@ -68,7 +73,10 @@ fn check_all(session: &Session, per_family: usize, seed: u64) -> Result<()> {
             });
             for problem in problems {
                 wrong += 1;
-                println(&format!("{}: {}: {}\n{}", problem.task, problem.implementation, problem.message, problem.code))?;
+                println(&format!(
+                    "{}: {}: {}\n{}",
+                    problem.task, problem.implementation, problem.message, problem.code
+                ))?;
             }
         }
     }

@@ -41,5 +41,8 @@ pub(super) fn init(arguments: &InitArguments) -> Result<()> {
             .with_hint("give another name: `vul2safe init other.toml`"));
     }
     vul2safe_run::write_atomic(path, STARTER.as_bytes())?;
-    println(&format!("wrote {0}; next: edit [data] and [model], then `vul2safe run {0} --dry-run`", path.display()))
+    println(&format!(
+        "wrote {0}; next: edit [data] and [model], then `vul2safe run {0} --dry-run`",
+        path.display()
+    ))
 }

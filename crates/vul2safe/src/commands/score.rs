@@ -19,8 +19,12 @@ pub(super) fn run(session: &Session, arguments: &ScoreArguments) -> Result<()> {
     let recipe = recipe(arguments.recipe.as_deref(), &arguments.set)?;
     let pairs = read_primevul_plus(&arguments.data)?;
     let Some(pair) = pairs.iter().find(|pair| pair.id == arguments.id) else {
-        return Err(Failure::user(format!("{}: there is no pair `{}`", arguments.data.display(), arguments.id))
-            .with_hint("`vul2safe data show FILE --limit 5` shows ids"));
+        return Err(Failure::user(format!(
+            "{}: there is no pair `{}`",
+            arguments.data.display(),
+            arguments.id
+        ))
+        .with_hint("`vul2safe data show FILE --limit 5` shows ids"));
     };
     let text = match arguments.answer.as_str() {
         "secure" => pair.secure.clone(),

@@ -25,8 +25,12 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
         .take(arguments.limit)
         .collect();
     if wanted.is_empty() {
-        return Err(Failure::user(format!("{}: none of the {} pairs matches", arguments.data.display(), pairs.len()))
-            .with_hint(nearest_id(&pairs, arguments.id.as_deref())));
+        return Err(Failure::user(format!(
+            "{}: none of the {} pairs matches",
+            arguments.data.display(),
+            pairs.len()
+        ))
+        .with_hint(nearest_id(&pairs, arguments.id.as_deref())));
     }
     for pair in wanted {
         if arguments.json {
@@ -85,7 +89,12 @@ fn describe(pair: &RepairPair, colours: bool) -> String {
     }
     text.push_str(&format!("\n{bold}checks{bold:#}\n"));
     for evidence in &pair.evidence {
-        text.push_str(&format!("    {:<22} {:<8} {}\n", evidence.check, word(&evidence.verdict), evidence.detail));
+        text.push_str(&format!(
+            "    {:<22} {:<8} {}\n",
+            evidence.check,
+            word(&evidence.verdict),
+            evidence.detail
+        ));
     }
     text.push_str(&format!("\n{bold}implicit prompts{bold:#}\n"));
     for prompt in &pair.prompts {

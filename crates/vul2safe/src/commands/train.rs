@@ -13,7 +13,9 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
     recipe.model.path = Some(arguments.model.clone());
     if arguments.skip_sft {
         if arguments.method == Method::Sft {
-            return Err(Failure::user("`train sft --skip-sft` would do nothing").with_hint("leave out --skip-sft"));
+            return Err(
+                Failure::user("`train sft --skip-sft` would do nothing").with_hint("leave out --skip-sft")
+            );
         }
         recipe.sft.enabled = false;
     }
@@ -24,11 +26,8 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
         }
         Method::Ppo => Until::Arms,
     };
-    let options = RunOptions {
-        out: Some(arguments.out.clone()),
-        allow_unprotected: session.allow_unprotected,
-        until,
-    };
+    let options =
+        RunOptions { out: Some(arguments.out.clone()), allow_unprotected: session.allow_unprotected, until };
     let names: Vec<String> = match arguments.method {
         Method::Sft => vec!["sft".to_owned()],
         Method::Ppo => recipe.arms.keys().cloned().collect(),

@@ -20,7 +20,9 @@ pub fn parse_recipe(text: &str, place: &Path, overrides: &[String]) -> Result<Re
             let failure = Failure::user(format!("--set: {}", error.message().trim()));
             match nearest(error.message()) {
                 Some(hint) => failure.with_hint(hint),
-                None => failure.with_hint("--set takes the recipe's own keys, for instance `--set sft.training.epochs=2`"),
+                None => failure.with_hint(
+                    "--set takes the recipe's own keys, for instance `--set sft.training.epochs=2`",
+                ),
             }
         })?;
     }
@@ -35,8 +37,9 @@ impl Recipe {
 
     /// The recipe with every default written out, as the run folder keeps it.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self)
-            .map_err(|error| Failure::program(format!("the resolved recipe cannot be written as TOML: {error}")))
+        toml::to_string_pretty(self).map_err(|error| {
+            Failure::program(format!("the resolved recipe cannot be written as TOML: {error}"))
+        })
     }
 }
 
@@ -56,7 +59,8 @@ fn nearest(message: &str) -> Option<String> {
         return None;
     }
     let best = known.iter().min_by_key(|name| strsim::damerau_levenshtein(given, name))?;
-    (strsim::damerau_levenshtein(given, best) <= 1 + given.len() / 3).then(|| format!("did you mean `{best}`?"))
+    (strsim::damerau_levenshtein(given, best) <= 1 + given.len() / 3)
+        .then(|| format!("did you mean `{best}`?"))
 }
 
 fn validate(recipe: &Recipe) -> Result<()> {
@@ -102,7 +106,8 @@ fn validate(recipe: &Recipe) -> Result<()> {
         if !(0.0..=1.0).contains(lambda) {
             return Err(Failure::user(format!("`arms.{name}.lambda = {lambda}` must lie between 0 and 1")));
         }
-        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let plain =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         if !plain || ["base", "sft"].contains(&name.as_str()) {
             return Err(Failure::user(format!("`arms.{name}`: this cannot be the name of an arm"))
                 .with_hint("use letters, digits, `-` and `_`; `base` and `sft` are taken"));
@@ -142,7 +147,8 @@ mod tests {
 
     #[test]
     fn overrides_reach_nested_keys_and_keep_types() {
-        let overrides = ["seed=7".to_owned(), "data.source=sven".to_owned(), "data.path=some/where".to_owned()];
+        let overrides =
+            ["seed=7".to_owned(), "data.source=sven".to_owned(), "data.path=some/where".to_owned()];
         let recipe = parse_recipe("", Path::new("r.toml"), &overrides).expect("parses");
         assert_eq!(recipe.seed, 7);
         assert_eq!(recipe.data.source, SourceKind::Sven);
@@ -152,6 +158,8 @@ mod tests {
     fn contradictions_are_refused() {
         assert!(failure("[data]\nsource = \"sven\"\n", &[]).message.contains("data.path"));
         assert!(failure("[base]\nhidden_size = 30\n", &[]).message.contains("base.hidden_size"));
-        assert!(failure("[arms.sft]\nplacement = \"token\"\nlambda = 1.0\n", &[]).message.contains("arms.sft"));
+        assert!(
+            failure("[arms.sft]\nplacement = \"token\"\nlambda = 1.0\n", &[]).message.contains("arms.sft")
+        );
     }
 }

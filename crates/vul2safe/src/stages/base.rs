@@ -1,5 +1,7 @@
 //! Stage 3: the model to start from, loaded or made from nothing.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use vul2safe_corpus::{Split, read_primevul_plus};
 use vul2safe_model::{Config, Model};
@@ -9,8 +11,8 @@ use vul2safe_train::{PretrainConfig, pretrain};
 use super::prompts::{answer_ids, request_text};
 use super::{Context, build};
 use crate::failure::{Failure, Result};
-use crate::words::thousands;
 use crate::recipe::{BaseConfig, BaseCorpus};
+use crate::words::thousands;
 
 /// A request and the code that answers it.
 pub struct Document {
@@ -24,9 +26,7 @@ pub struct Document {
 pub fn run(context: &Context<'_>) -> Result<Value> {
     if let Some(path) = &context.recipe.model.path {
         // Loading now means that a folder that cannot be used stops the run before anything long begins.
-        let model = Model::load(path)?;
-        let tokenizer = Tokenizer::from_folder(path)?;
-        check_vocabulary(&model, &tokenizer)?;
+        let (model, _) = open_model(path)?;
         let parameters = model.config().parameters();
         return Ok(json!({
             "line": format!("{} parameters read from {}", thousands(parameters), path.display()),
@@ -48,8 +48,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         if left_out == 0 { String::new() } else { format!("; {left_out} too long") },
     ));
 
-    let model = Model::random(model_config(base, tokenizer.vocabulary_size(), tokenizer.end_of_text()), context.seed("weights"))?;
-    let training = PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
+    let model = Model::random(
+        model_config(base, tokenizer.vocabulary_size(), tokenizer.end_of_text()),
+        context.seed("weights"),
+    )?;
+    let training =
+        PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let total = training.steps(&lengths) as u64;
     let mut metrics = context.run.metrics("base")?;
@@ -83,8 +87,12 @@ pub fn documents(context: &Context<'_>) -> Result<Vec<Document>> {
     let base = &context.recipe.base;
     match base.corpus {
         BaseCorpus::Range => {
-            let corpus = vul2safe_range::base_corpus(base.documents, base.vulnerable_share, context.seed("corpus"));
-            Ok(corpus.into_iter().map(|document| Document { request: document.request, code: document.code }).collect())
+            let corpus =
+                vul2safe_range::base_corpus(base.documents, base.vulnerable_share, context.seed("corpus"));
+            Ok(corpus
+                .into_iter()
+                .map(|document| Document { request: document.request, code: document.code })
+                .collect())
         }
         BaseCorpus::Records => {
             let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
@@ -113,8 +121,11 @@ fn sequences(documents: &[Document], tokenizer: &Tokenizer, longest: usize) -> R
         }
     }
     if sequences.is_empty() {
-        return Err(Failure::user(format!("none of the {} documents has at most {longest} tokens", documents.len()))
-            .with_hint("raise `base.maximum_positions`"));
+        return Err(Failure::user(format!(
+            "none of the {} documents has at most {longest} tokens",
+            documents.len()
+        ))
+        .with_hint("raise `base.maximum_positions`"));
     }
     Ok(sequences)
 }
@@ -131,15 +142,28 @@ pub fn model_config(base: &BaseConfig, vocabulary: usize, end: u32) -> Config {
     }
 }
 
-/// A tokenizer whose ids the model has no rows for would read outside the embedding.
-pub fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<()> {
+/// Reads a model folder: weights and tokenizer, which must fit.
+///
+/// # Errors
+/// No such folder, a file that is missing, cut short or of another kind, or a tokenizer of another model.
+pub fn open_model(folder: &Path) -> Result<(Model, Tokenizer)> {
+    if !folder.is_dir() {
+        return Err(Failure::user(format!("{}: there is no such model folder", folder.display()))
+            .with_hint("a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json"));
+    }
+    let tokenizer = Tokenizer::from_folder(folder)?;
+    let model = Model::load(folder)?;
     let rows = model.config().vocab_size;
+    // An id without a row would read outside the embedding.
     if tokenizer.vocabulary_size() > rows {
         return Err(Failure::user(format!(
-            "the tokenizer has {} ids and the model only {rows} rows for them",
+            "{}: the tokenizer has {} ids and the model only {rows} rows for them",
+            folder.display(),
             tokenizer.vocabulary_size()
         ))
-        .with_hint("the tokenizer belongs to another model; put the right tokenizer.json into the model folder"));
+        .with_hint(
+            "the tokenizer belongs to another model; put the right tokenizer.json into the model folder",
+        ));
     }
-    Ok(())
+    Ok((model, tokenizer))
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vul2safe_corpus::{
-    Dropped, RepairPair, SourceId, Split, SplitConfig, VulnerabilityRecord, assign_splits, read_primevul_plus,
-    write_primevul_plus,
+    Dropped, RepairPair, SourceId, Split, SplitConfig, VulnerabilityRecord, assign_splits,
+    read_primevul_plus, write_primevul_plus,
 };
 use vul2safe_judge::Judge;
 use vul2safe_repair::{Decision, OfflineTeacher, Rejection, RepairConfig, repair};
@@ -86,8 +86,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         Built { pairs: read_primevul_plus(path)?, rejected: Vec::new() }
     } else {
         let records: Vec<VulnerabilityRecord> = context.read_lines(import::RECORDS)?;
-        let config = RepairConfig { seed: context.seed_for("prompts", recipe.repair.seed), ..recipe.repair.clone() };
-        let split = SplitConfig { seed: context.seed_for("split", recipe.data.split.seed), ..recipe.data.split.clone() };
+        let config =
+            RepairConfig { seed: context.seed_for("prompts", recipe.repair.seed), ..recipe.repair.clone() };
+        let split = SplitConfig {
+            seed: context.seed_for("split", recipe.data.split.seed),
+            ..recipe.data.split.clone()
+        };
         build(&records, &context.judge, &config, &split, context.progress)
     };
     if built.pairs.iter().all(|pair| pair.split != Split::Train) {
@@ -97,7 +101,9 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
             built.rejected.len(),
             rejected_by_reason(&built.rejected)
         ))
-        .with_hint(format!("{REJECTED} says why each was rejected; `repair.threshold` sets how sure it must be")));
+        .with_hint(format!(
+            "{REJECTED} says why each was rejected; `repair.threshold` sets how sure it must be"
+        )));
     }
     let path = context.run.file(PAIRS);
     if let Some(parent) = path.parent() {

@@ -10,6 +10,7 @@ use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
 use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
 use vul2safe_tokens::Tokenizer;
 
+use super::base::open_model;
 use super::prompts::{answer_text, request_text};
 use super::{Context, build, derive_seed};
 use crate::failure::{Failure, Result};
@@ -73,8 +74,10 @@ pub fn answer_items(
     judge: &Judge,
     progress: &Progress,
 ) -> Result<Vec<Answered>> {
-    let prompts: Vec<Vec<u32>> =
-        items.iter().map(|item| tokenizer.chat_prompt(&item.request)).collect::<std::result::Result<_, _>>()?;
+    let prompts: Vec<Vec<u32>> = items
+        .iter()
+        .map(|item| tokenizer.chat_prompt(&item.request))
+        .collect::<std::result::Result<_, _>>()?;
     let longest = model.config().max_position_embeddings;
     let mut answered = Vec::with_capacity(items.len());
     for (chunk, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
@@ -101,7 +104,9 @@ pub fn answer_items(
         let submissions: Vec<Submission<'_>> =
             chunk.iter().zip(&codes).map(|(item, code)| item.submission(code)).collect();
         let verdicts = judge.judge_all(&submissions);
-        for (((item, generation), text), mut verdict) in chunk.iter().zip(&generations).zip(&texts).zip(verdicts) {
+        for (((item, generation), text), mut verdict) in
+            chunk.iter().zip(&generations).zip(&texts).zip(verdicts)
+        {
             if !text.finished {
                 // What was cut off is no working answer, even where the part that is there happens to run.
                 verdict.functional = TestResult::Failed {
@@ -128,10 +133,16 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let items = items(config, &pairs, context.seed("evaluation"))?;
     let folder = context.model_folder(name);
-    let model = Model::load(&folder)?;
-    let tokenizer = Tokenizer::from_folder(&folder)?;
-    let answered =
-        answer_items(&model, &tokenizer, &items, config, context.seed("answers"), &context.judge, context.progress)?;
+    let (model, tokenizer) = open_model(&folder)?;
+    let answered = answer_items(
+        &model,
+        &tokenizer,
+        &items,
+        config,
+        context.seed("answers"),
+        &context.judge,
+        context.progress,
+    )?;
     context.write_lines(&answers_file(name), &answered)?;
     write_answer_samples(context, name, &tokenizer, &items, &answered, &pairs)?;
     let functional = answered.iter().filter(|answer| answer.verdict.functional() == Some(true)).count();
@@ -192,8 +203,7 @@ fn sample(
     let config = RewardConfig { placement: Placement::Token, ..context.recipe.reward };
     let cwe: Vec<_> = item.cwe.into_iter().collect();
     let score = references.score_without_pair(&text, item.language, &cwe, outcome, &config);
-    let outcomes =
-        Outcomes { functional: answered.verdict.functional(), secure: answered.verdict.secure() };
+    let outcomes = Outcomes { functional: answered.verdict.functional(), secure: answered.verdict.secure() };
     make_sample(name, &item.id, &item.request, &answered.ids, &text, &score, outcomes)
 }
 
@@ -270,8 +280,10 @@ pub fn table(context: &Context<'_>) -> Result<Value> {
 pub fn render_table(table: &EvaluationTable) -> String {
     const COLUMNS: [&str; 7] =
         ["functional", "vulnerable", "vulnerable_high", "vulnerable_medium", "flagged", "both", "unparsable"];
-    let columns: Vec<&str> =
-        COLUMNS.into_iter().filter(|column| table.rows.iter().any(|row| row.rates.contains_key(*column))).collect();
+    let columns: Vec<&str> = COLUMNS
+        .into_iter()
+        .filter(|column| table.rows.iter().any(|row| row.rates.contains_key(*column)))
+        .collect();
     let groups: Vec<&str> = {
         let mut groups: Vec<&str> = Vec::new();
         for row in &table.rows {

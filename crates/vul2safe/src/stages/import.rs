@@ -20,7 +20,9 @@ pub const DROPPED: &str = "data/dropped.jsonl";
 /// A missing file or folder, or one with nothing in it that can be read.
 pub fn import(data: &DataConfig, seed: u64) -> Result<Imported> {
     let path = || {
-        data.path.clone().ok_or_else(|| Failure::user("`data.path` is not set").with_hint("use `--set data.path=...`"))
+        data.path
+            .clone()
+            .ok_or_else(|| Failure::user("`data.path` is not set").with_hint("use `--set data.path=...`"))
     };
     let source = match data.source {
         SourceKind::Range => {
@@ -30,7 +32,9 @@ pub fn import(data: &DataConfig, seed: u64) -> Result<Imported> {
         SourceKind::Sven => Source::Sven { path: path()? },
         SourceKind::Primevul => Source::PrimeVul { path: path()? },
         SourceKind::PrimevulPaired => Source::PrimeVulPaired { path: path()? },
-        SourceKind::Jsonl => Source::Jsonl { path: path()?, columns: data.columns.clone().unwrap_or_default() },
+        SourceKind::Jsonl => {
+            Source::Jsonl { path: path()?, columns: data.columns.clone().unwrap_or_default() }
+        }
         SourceKind::PrimevulPlus => Source::PrimeVulPlus { path: path()? },
     };
     let limits = ReadLimits { code_bytes: data.maximum_bytes, ..ReadLimits::default() };

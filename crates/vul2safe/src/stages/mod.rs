@@ -140,7 +140,9 @@ impl Context<'_> {
                 let out = self.run.path().display().to_string();
                 let hint = failure.hint.clone().unwrap_or_default();
                 Err(failure.at(format!("stage `{name}`")).with_hint(
-                    format!("{hint}\nfinished stages are kept in {out}; the same command continues there").trim_start().to_owned(),
+                    format!("{hint}\nfinished stages are kept in {out}; the same command continues there")
+                        .trim_start()
+                        .to_owned(),
                 ))
             }
         }
@@ -199,8 +201,9 @@ pub fn derive_seed(seed: u64, purpose: &str) -> u64 {
 pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
     let mut bytes = Vec::new();
     for value in values {
-        serde_json::to_writer(&mut bytes, value)
-            .map_err(|error| Failure::program(format!("{}: a value cannot be written as JSON: {error}", path.display())))?;
+        serde_json::to_writer(&mut bytes, value).map_err(|error| {
+            Failure::program(format!("{}: a value cannot be written as JSON: {error}", path.display()))
+        })?;
         bytes.push(b'\n');
     }
     if let Some(parent) = path.parent() {

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
-use vul2safe_model::Model;
 use vul2safe_reward::{RewardConfig, Score};
 use vul2safe_run::{Sample, write_samples};
 use vul2safe_tokens::Tokenizer;
-use vul2safe_train::{CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from};
+use vul2safe_train::{
+    CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
+};
 
+use super::base::open_model;
 use super::evaluate::{Outcomes, make_sample};
 use super::prompts::{answer_text, prompt_ids, request_text};
 use super::{Context, build};
@@ -28,8 +30,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     let recipe = context.recipe;
     let arm = &recipe.arms[name];
     let start = context.model_folder(context.arm_start());
-    let tokenizer = Tokenizer::from_folder(&start)?;
-    let reference = Model::load(&start)?;
+    let (reference, tokenizer) = open_model(&start)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let train: Vec<&RepairPair> = pairs.iter().filter(|pair| pair.split == Split::Train).collect();
 
@@ -84,7 +85,8 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     let mut observe = |event: PpoEvent<'_>| -> std::result::Result<Control, CallbackError> {
         metrics.log(event.update, event.metrics)?;
         let value = |name: &str| metric(event.metrics, name).unwrap_or(f64::NAN);
-        let note = format!("reward {:+.3}  failed {:.0} %", value("reward_mean"), 100.0 * value("failure_rate"));
+        let note =
+            format!("reward {:+.3}  failed {:.0} %", value("reward_mean"), 100.0 * value("failure_rate"));
         context.progress.update(event.update + 1, event.updates, &note);
         if let Some((rollouts, scores)) = event.samples {
             let samples: Vec<Sample> = rollouts
@@ -96,7 +98,15 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
                     let request = &requests[rollout.prompt];
                     let answer = answer_text(&tokenizer, rollout.response(), rollout.finished);
                     let outcomes = Outcomes { functional, secure: None };
-                    make_sample(name, &request.pair, &request.text, rollout.response(), &answer, score, outcomes)
+                    make_sample(
+                        name,
+                        &request.pair,
+                        &request.text,
+                        rollout.response(),
+                        &answer,
+                        score,
+                        outcomes,
+                    )
                 })
                 .collect();
             write_samples(context.run, &format!("{name}-update-{:05}", event.update + 1), &samples)?;

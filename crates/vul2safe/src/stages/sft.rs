@@ -5,10 +5,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
-use vul2safe_model::Model;
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{Example, SftConfig, sft};
 
+use super::base::open_model;
 use super::prompts::{answer_ids, prompt_ids};
 use super::{Context, build};
 use crate::failure::{Failure, Result};
@@ -46,14 +46,18 @@ pub fn examples(pairs: &[RepairPair], tokenizer: &Tokenizer, longest: usize) -> 
 pub fn run(context: &Context<'_>) -> Result<Value> {
     let recipe = context.recipe;
     let start = context.model_folder("base");
-    let model = Model::load(&start)?;
-    let tokenizer = Tokenizer::from_folder(&start)?;
+    let (model, tokenizer) = open_model(&start)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let longest = recipe.sft.maximum_tokens.min(model.config().max_position_embeddings);
     let mut found = examples(&pairs, &tokenizer, longest)?;
     if found.examples.is_empty() {
-        return Err(Failure::user(format!("every one of the {} examples has more than {longest} tokens", found.too_long))
-            .with_hint("raise `sft.maximum_tokens` (and `base.maximum_positions` for a model made from nothing)"));
+        return Err(Failure::user(format!(
+            "every one of the {} examples has more than {longest} tokens",
+            found.too_long
+        ))
+        .with_hint(
+            "raise `sft.maximum_tokens` (and `base.maximum_positions` for a model made from nothing)",
+        ));
     }
     let mut generator = ChaCha8Rng::seed_from_u64(context.seed("sft-examples"));
     found.examples.shuffle(&mut generator);
@@ -62,7 +66,8 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         found.examples.truncate(recipe.sft.maximum_examples);
     }
 
-    let training = SftConfig { seed: context.seed_for("sft", recipe.sft.training.seed), ..recipe.sft.training.clone() };
+    let training =
+        SftConfig { seed: context.seed_for("sft", recipe.sft.training.seed), ..recipe.sft.training.clone() };
     let lengths: Vec<usize> =
         found.examples.iter().map(|example| example.prompt.len() + example.completion.len()).collect();
     let total = training.steps(&lengths) as u64;
