@@ -3,6 +3,7 @@
     missing_docs,
     reason = "the help texts are the documentation, and the reference page is made from them"
 )]
+#![allow(rustdoc::invalid_html_tags, reason = "help texts name values as <VALUE>")]
 
 use std::path::PathBuf;
 

@@ -44,11 +44,11 @@ fn killed_inside_each_stage_it_ends_as_if_it_had_not_been() {
     assert_eq!(journal(&at.join("whole")), STAGES);
 
     let run = at.join("killed");
-    for finished in 0..STAGES.len() {
+    for (finished, stage) in STAGES.iter().enumerate() {
         let mut child = start(at, &tiny_demo("killed", &[]));
         let deadline = Instant::now() + Duration::from_secs(120);
         while journal(&run).len() < finished && child.try_wait().expect("a child").is_none() {
-            assert!(Instant::now() < deadline, "stage {} never began", STAGES[finished]);
+            assert!(Instant::now() < deadline, "stage {stage} never began");
             std::thread::sleep(Duration::from_millis(2));
         }
         // A moment into the stage; a quick one may be over by then, which must do no harm either.
