@@ -40,11 +40,23 @@ fn is_whole(kind: &str) -> bool {
     )
 }
 
-/// Collects the leaves below `root`.
+/// A tree is deeper than was allowed.
+#[derive(Debug)]
+pub(crate) struct TooDeep {
+    /// Where the node starts whose children are too deep, in bytes.
+    pub offset: usize,
+}
+
+/// Collects the leaves below `root`, or stops where the tree goes more than `maximum_depth` nodes deep.
 ///
 /// Some grammars leave characters out of every node (the text of a Python format specifier, skipped characters
 /// in an error). Such gaps become leaves too, so that no code escapes comparison.
-pub(crate) fn collect(root: Node<'_>, text: &str, language: Language) -> Vec<Leaf> {
+pub(crate) fn collect(
+    root: Node<'_>,
+    text: &str,
+    language: Language,
+    maximum_depth: usize,
+) -> Result<Vec<Leaf>, TooDeep> {
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut covered = 0;
     let mut cursor = root.walk();
@@ -75,6 +87,9 @@ pub(crate) fn collect(root: Node<'_>, text: &str, language: Language) -> Vec<Lea
             }
         } else if cursor.goto_first_child() {
             above.push(kind);
+            if above.len() >= maximum_depth {
+                return Err(TooDeep { offset: span.start });
+            }
             continue;
         }
         let mut finished = false;
@@ -90,7 +105,7 @@ pub(crate) fn collect(root: Node<'_>, text: &str, language: Language) -> Vec<Lea
         }
     }
     fill_gap(&mut leaves, text, covered, text.len(), language);
-    leaves
+    Ok(leaves)
 }
 
 /// Adds a leaf, trimmed. Runs of string content that touch (the grammar splits them at escapes) become one.

@@ -34,7 +34,7 @@ pub use diff::{Hunk, diff_leaves};
 pub use functions::Function;
 pub use language::{Language, UnknownLanguage};
 pub use leaves::{Leaf, LeafKind, blank_comments, normalised_leaves};
-pub use parse::{MAXIMUM_TEXT_BYTES, ParseError, Parsed, parse};
+pub use parse::{MAXIMUM_DEPTH, MAXIMUM_TEXT_BYTES, ParseError, Parsed, parse};
 pub use span::Span;
 pub use statements::is_statement_kind;
 /// The parser whose nodes [`Parsed::root`] hands out, so that callers use the same version.

@@ -10,6 +10,13 @@ use crate::{Language, Span};
 /// The longest text that is parsed, in bytes.
 pub const MAXIMUM_TEXT_BYTES: usize = 1 << 20;
 
+/// The deepest syntax tree that is accepted, in nodes from the root to a leaf.
+///
+/// Whoever follows every block of a text into its inner blocks needs time in proportion to length times depth,
+/// so the depth must not grow with the length. A pair of brackets or braces is one to three nodes deep, and so
+/// is each operator of a chain (`a + b + c`) and each `else if` of C; people do not nest code nearly this deep.
+pub const MAXIMUM_DEPTH: usize = 2_000;
+
 /// Why a text was not parsed at all. A text with syntax errors *is* parsed; see [`Parsed::is_clean`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -19,14 +26,18 @@ pub enum ParseError {
         /// Length of the text in bytes.
         bytes: usize,
     },
-    /// Error recovery would have taken out of all proportion to the length of the text.
-    #[error("the parser gave up on {bytes} bytes of {language} at byte {offset}: too many errors")]
+    /// Error recovery would have taken out of all proportion to the length of the text, or the syntax tree is
+    /// deeper than [`MAXIMUM_DEPTH`].
+    #[error(
+        "the parser gave up on {bytes} bytes of {language} at byte {offset}: too many errors, or a syntax tree \
+         of more than {MAXIMUM_DEPTH} levels"
+    )]
     TooComplex {
         /// The language that was asked for.
         language: Language,
         /// Length of the text in bytes.
         bytes: usize,
-        /// How far the parser had come.
+        /// How far the parser had come, or where the tree becomes too deep.
         offset: usize,
     },
     /// The grammar and the parser library are of incompatible versions.
@@ -45,7 +56,7 @@ impl ParseError {
         match self {
             ParseError::TooLong { .. } => Some("split the text, or drop the record".to_string()),
             ParseError::TooComplex { language, .. } => {
-                Some(format!("check that the text is {language} at all"))
+                Some(format!("check that the text is {language} at all, or drop the record"))
             }
             ParseError::Grammar { .. } => Some("build with the locked dependencies (--locked)".to_string()),
         }
@@ -68,7 +79,8 @@ const REPORTS_FLOOR: usize = 50_000;
 const REPORTS_PER_BYTE: usize = 4;
 
 /// Parses `text`. Texts with syntax errors give a tree that says where (see [`Parsed::first_error`]); only a
-/// text that is too long, or on which the parser gives up, is an error. Never panics.
+/// text that is too long, nested deeper than [`MAXIMUM_DEPTH`], or on which the parser gives up, is an error.
+/// Never panics.
 ///
 /// A Python method may come with its original indentation, four or more spaces before `def`: the grammar's
 /// scanner measures indentation from line ends, so the first line may stand anywhere.
@@ -107,7 +119,8 @@ pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
         Some(ParseOptions::new().progress_callback(&mut progress)),
     );
     let tree = tree.ok_or(ParseError::TooComplex { language, bytes, offset })?;
-    let leaves = collect(tree.root_node(), text, language);
+    let leaves = collect(tree.root_node(), text, language, MAXIMUM_DEPTH)
+        .map_err(|too_deep| ParseError::TooComplex { language, bytes, offset: too_deep.offset })?;
     Ok(Parsed { text: text.to_string(), language, tree, leaves })
 }
 

@@ -154,7 +154,7 @@ fn never_called(answer: &Parsed, asked: &[String]) -> Vec<Span> {
         return Vec::new();
     }
     let outer: HashSet<Span> = outermost(&functions).iter().map(|function| function.span).collect();
-    let is_asked = |function: &Function| asked.iter().any(|name| *name == function.name);
+    let is_asked = |function: &Function| asked.contains(&function.name);
     let any_asked = functions.iter().any(is_asked);
     let bytes = answer.text().as_bytes();
     let mut live: Vec<bool> = functions

@@ -94,7 +94,10 @@ impl RunError {
                 io::ErrorKind::PermissionDenied => {
                     Some("choose a folder that you may write to with `--out`".into())
                 }
-                _ => None,
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                    Some("a file stands where a folder is needed; choose another folder with `--out`".into())
+                }
+                _ => Some("check that the path exists and can be written to".into()),
             },
             RunError::Locked { .. } => {
                 Some("wait for it or end it, or choose another folder with `--out`".into())

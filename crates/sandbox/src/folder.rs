@@ -1,13 +1,22 @@
 //! The private folder of one run.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Every private folder is called this and six characters.
+const PREFIX: &str = "vul2safe-sandbox-";
+const RANDOM_CHARACTERS: usize = 6;
+/// A folder that nobody holds is only taken for left behind after this time: its caller may be about to lock it.
+const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(600);
 
 /// A folder that only its run can see; removed, whatever is in it, when dropped.
 pub(crate) struct PrivateFolder {
     path: PathBuf,
+    /// Locked while the run lasts and freed by a kill of the caller, so that a later caller can tell what is left behind.
+    _lock: File,
 }
 
 impl PrivateFolder {
@@ -17,8 +26,11 @@ impl PrivateFolder {
         owner: Option<u32>,
         files: &[(String, Vec<u8>)],
     ) -> io::Result<PrivateFolder> {
-        let folder =
-            PrivateFolder { path: tempfile::Builder::new().prefix("vul2safe-").tempdir_in(base)?.keep() };
+        let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM_CHARACTERS).tempdir_in(base)?;
+        let lock = File::open(made.path())?;
+        // Where locks are not supported nothing can be told apart and nothing is ever taken for left behind.
+        let _ = lock.try_lock();
+        let folder = PrivateFolder { path: made.keep(), _lock: lock };
         for (name, contents) in files {
             folder.write(name, contents, owner)?;
         }
@@ -93,6 +105,44 @@ impl Drop for PrivateFolder {
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
+    }
+}
+
+/// Removes the private folders in `base` whose callers were killed, if `owned` by a user of ours. What cannot be removed
+/// stays: this tidies up and is no condition for anything.
+pub(crate) fn remove_left_behind(base: &Path, owned: impl Fn(u32) -> bool, now: SystemTime) {
+    let Ok(listing) = fs::read_dir(base) else { return };
+    let left: Vec<(PathBuf, File)> = listing
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let random = name.to_str()?.strip_prefix(PREFIX)?;
+            let ours = random.len() == RANDOM_CHARACTERS && random.bytes().all(|c| c.is_ascii_alphanumeric());
+            let metadata = entry.metadata().ok()?;
+            // The time of the last change of the folder's own entry, which the code that ran in it cannot set.
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(metadata.ctime()).ok()?);
+            let old = now.duration_since(changed).is_ok_and(|age| age >= LEFT_BEHIND_AFTER);
+            if !(ours && metadata.is_dir() && old && owned(metadata.uid())) {
+                return None;
+            }
+            let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+            let folder = OpenOptions::new().read(true).custom_flags(flags).open(entry.path()).ok()?;
+            folder.try_lock().ok()?;
+            Some((entry.path(), folder))
+        })
+        .collect();
+    if left.is_empty() {
+        return;
+    }
+    // Processes of a killed caller may still live in these folders, so only the standard library's removal will do,
+    // which follows no links. It recurses, and hostile code may have nested folders deeply: hence the large stack.
+    let removal = std::thread::Builder::new().stack_size(256 << 20).spawn(move || {
+        for (path, _lock) in left {
+            let _ = fs::remove_dir_all(path);
+        }
+    });
+    if let Ok(removal) = removal {
+        let _ = removal.join();
     }
 }
 
@@ -171,6 +221,28 @@ mod tests {
             assert!(PrivateFolder::create(base.path(), None, &files).is_err(), "{name:?}");
         }
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_what_a_killed_caller_left_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let used = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        let left = base.path().join(format!("{PREFIX}a1B2c3"));
+        let foreign = base.path().join(format!("{PREFIX}my-data"));
+        for folder in [&left, &foreign] {
+            fs::create_dir_all(folder.join("inner")).unwrap();
+            fs::write(folder.join("inner/file"), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("/", left.join("link")).unwrap();
+        let me = fs::metadata(&left).unwrap().uid();
+        let later = SystemTime::now() + LEFT_BEHIND_AFTER + Duration::from_secs(5);
+        remove_left_behind(base.path(), |user| user == me, SystemTime::now());
+        assert!(left.exists(), "too young");
+        remove_left_behind(base.path(), |user| user != me, later);
+        assert!(left.exists(), "not ours");
+        remove_left_behind(base.path(), |user| user == me, later);
+        assert!(!left.exists(), "left behind");
+        assert!(used.path().exists() && foreign.exists(), "in use, and somebody else's");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use seccompiler::BpfProgram;
 
@@ -16,7 +16,7 @@ use crate::capabilities::Capabilities;
 use crate::error::SandboxError;
 use crate::filesystem::{SystemRules, find_program};
 use crate::filter::{self, FilterOptions};
-use crate::folder::PrivateFolder;
+use crate::folder::{PrivateFolder, remove_left_behind};
 use crate::job::{Job, Limits, Outcome};
 use crate::launch::{LaunchError, Plan, Step, launch};
 use crate::supervise::{Pipes, supervise};
@@ -43,7 +43,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Prepares the filters and rules.
+    /// Prepares the filters and rules, and removes private folders that callers left behind that were killed.
     ///
     /// # Errors
     /// [`SandboxError::Unprotected`] where landlock or seccomp are missing and the policy does not allow that.
@@ -52,7 +52,12 @@ impl Sandbox {
         if !capabilities.protects() && !policy.allow_unprotected {
             return Err(SandboxError::Unprotected { capabilities });
         }
-        Sandbox::with(capabilities)
+        let sandbox = Sandbox::with(capabilities)?;
+        // SAFETY: geteuid cannot fail.
+        let me = unsafe { libc::geteuid() };
+        let owned = |user| user == me || sandbox.users.as_ref().is_some_and(|users| users.contains(user));
+        remove_left_behind(&sandbox.base, owned, SystemTime::now());
+        Ok(sandbox)
     }
 
     /// What this machine enforces for this user. Found out once, by starting a harmless program.

@@ -61,6 +61,11 @@ impl Users {
         Users { range, free: Mutex::new(Vec::new()) }
     }
 
+    /// Whether this is one of the ids that runs are given.
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        id.checked_sub(self.range.first).is_some_and(|offset| offset < self.range.count)
+    }
+
     /// A user that no other run has.
     pub(crate) fn take(&self) -> io::Result<User> {
         if let Some(user) = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop() {

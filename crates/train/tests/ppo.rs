@@ -187,6 +187,12 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
         std::fs::write(&path, bytes).unwrap();
     }
     assert!(PpoState::load(&checkpoint, &config).is_ok());
+
+    // Nothing is left of a checkpoint that is removed, and removing none is no error.
+    std::fs::create_dir(folder.path().join("ppo.previous")).unwrap();
+    PpoState::remove(&checkpoint).unwrap();
+    PpoState::remove(&checkpoint).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -251,6 +257,10 @@ fn collapse_and_settings_stop_with_a_name() {
     assert!(matches!(error, TrainError::Collapsed { update: 0, .. }) && error.hint().is_some(), "{error}");
     assert!(go(PpoConfig { lambda: 1.5, ..config() }, &prompts()).to_string().contains("`lambda`"));
     assert!(go(PpoConfig { minibatches: 0, ..config() }, &prompts()).to_string().contains("`minibatches`"));
+    // 16 answers with a horizon of 3 could turn κ negative.
+    let adaptive = Some(vul2safe_train::math::AdaptiveKl { target: 1.0, horizon: 3.0 });
+    let short = PpoConfig { kl: KlConfig { adaptive, ..config().kl }, ..config() };
+    assert!(go(short, &prompts()).to_string().contains("`kl.adaptive`"));
     assert!(matches!(go(config(), &[]), TrainError::NoData { stage: "ppo", .. }));
     let empty = [PpoPrompt { id: "nothing".into(), ids: vec![] }];
     assert!(go(config(), &empty).to_string().contains("nothing"));

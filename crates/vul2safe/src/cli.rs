@@ -174,7 +174,7 @@ pub struct ShowArguments {
     #[arg(long)]
     pub cwe: Option<String>,
     /// How many pairs to show.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub limit: usize,
     /// One JSON object a line instead.
     #[arg(long)]
@@ -234,16 +234,16 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
     /// Answers to each request.
-    #[arg(long, short = 'n', default_value_t = 1)]
+    #[arg(long, short = 'n', default_value_t = 1, value_parser = at_least_one())]
     pub samples: usize,
     /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Sample from the likeliest tokens that hold this much probability.
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f32,
     /// Tokens after which an answer is cut off.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = at_least_one())]
     pub maximum_new_tokens: usize,
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -302,12 +302,12 @@ pub struct EvalArguments {
     #[arg(long, value_name = "FILE", required_if_eq("suite", "records"))]
     pub data: Option<PathBuf>,
     /// `range` only: tasks of each family and held-out level.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least_one())]
     pub per_family: usize,
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Sampling temperature; 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Where to write answers and table.
     #[arg(long, value_name = "FOLDER")]
@@ -339,4 +339,9 @@ pub enum RangeCommand {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+}
+
+/// A count of which 0 would do nothing.
+fn at_least_one() -> impl clap::builder::TypedValueParser<Value = usize> {
+    clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
 }

@@ -69,7 +69,7 @@ impl std::error::Error for Failure {}
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // fs-err puts the path into the message.
-        Failure::user(error.to_string())
+        Failure::user(error.to_string()).with_hint("check the path, and that it may be read or written")
     }
 }
 
@@ -106,15 +106,17 @@ from_crate_errors!(
     vul2safe_train::TrainError,
 );
 
-/// Reads a text file, saying what was wanted with it when it cannot be read.
+/// Reads a file, saying what was wanted with it when it cannot be read.
+pub fn read_bytes(path: &Path, what: &str) -> Result<Vec<u8>> {
+    fs_err::read(path).map_err(|error| {
+        Failure::user(format!("cannot read the {what}: {error}"))
+            .with_hint("check the path; relative paths start at the current folder")
+    })
+}
+
+/// The same for text.
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
-    let bytes = match fs_err::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            return Err(Failure::user(format!("cannot read the {what}: {error}"))
-                .with_hint("check the path; relative paths start at the current folder"));
-        }
-    };
+    let bytes = read_bytes(path, what)?;
     String::from_utf8(bytes).map_err(|error| {
         Failure::user(format!(
             "{}: the {what} is not UTF-8 (byte {} is the first that is not)",

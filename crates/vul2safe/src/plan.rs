@@ -63,22 +63,22 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     if recipe.model.path.is_none() {
         say("base", base_line(recipe, &imported.records));
     }
-    let examples = imported.records.len() * recipe.repair.prompts_per_pair;
+    let examples = imported.records.len().saturating_mul(recipe.repair.prompts_per_pair);
     let examples = match recipe.sft.maximum_examples {
         0 => examples,
         most => examples.min(most),
     };
     if recipe.sft.enabled {
-        let tokens =
-            examples * (PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens);
+        let tokens = examples
+            .saturating_mul((PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens));
         let epochs = recipe.sft.training.epochs;
-        let steps = (tokens * epochs).div_ceil(recipe.sft.training.tokens_per_batch.max(1));
+        let steps = tokens.saturating_mul(epochs).div_ceil(recipe.sft.training.tokens_per_batch.max(1));
         say(
             "SFT",
             format!(
                 "≤ {} examples, {epochs} epochs, about {} tokens, {} steps",
                 thousands(examples),
-                thousands(tokens * epochs),
+                thousands(tokens.saturating_mul(epochs)),
                 thousands(steps)
             ),
         );
@@ -128,19 +128,22 @@ fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
             let part =
                 vul2safe_range::base_corpus(base.documents.min(500), base.vulnerable_share, recipe.seed);
             let bytes: usize = part.iter().map(|document| document.request.len() + document.code.len()).sum();
-            (base.documents, base.documents * bytes / part.len().max(1) / BYTES_A_TOKEN)
+            (base.documents, base.documents.saturating_mul(bytes) / part.len().max(1) / BYTES_A_TOKEN)
         }
         BaseCorpus::Records => {
-            let documents = records.len() * recipe.repair.prompts_per_pair;
-            (documents, documents * (PROMPT_TOKENS + mean_tokens(records)).min(base.maximum_positions))
+            let documents = records.len().saturating_mul(recipe.repair.prompts_per_pair);
+            (
+                documents,
+                documents.saturating_mul((PROMPT_TOKENS + mean_tokens(records)).min(base.maximum_positions)),
+            )
         }
     };
     let epochs = base.training.epochs;
-    let steps = (tokens * epochs).div_ceil(base.training.tokens_per_batch.max(1));
+    let steps = tokens.saturating_mul(epochs).div_ceil(base.training.tokens_per_batch.max(1));
     format!(
         "≤ {} documents, {epochs} epochs, about {} tokens, {} steps",
         thousands(documents),
-        thousands(tokens * epochs),
+        thousands(tokens.saturating_mul(epochs)),
         thousands(steps)
     )
 }
@@ -154,7 +157,7 @@ fn evaluation_line(recipe: &Recipe, models: usize) -> String {
     let evaluation = &recipe.evaluation;
     match evaluation.suite {
         SuiteKind::Range => {
-            let tasks = 2 * evaluation.per_family * vul2safe_range::families().len();
+            let tasks = evaluation.per_family.saturating_mul(2 * vul2safe_range::families().len());
             format!("{models} models on {tasks} held-out tasks, functional and exploit tests")
         }
         SuiteKind::Records => {

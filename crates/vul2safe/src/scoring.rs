@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use vul2safe_code::{Cwe, Language, Severity, parse};
+use vul2safe_code::{Cwe, Language, Severity, blank_comments, parse};
 use vul2safe_corpus::{RepairPair, Tests};
 use vul2safe_judge::{Judge, Submission, TestResult, Verdict, extract_code};
 use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer};
@@ -173,7 +173,8 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
         _ => Vec::new(),
     };
     let outcome = Outcome {
-        parses,
+        // Python's own compiler refuses some of what the parser takes.
+        parses: parses && verdict.as_ref().is_none_or(|verdict| verdict.parses),
         truncated: !answer.finished,
         empty: answer.text.trim().is_empty(),
         functional,
@@ -193,9 +194,12 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
     Judged { score, functional: functional.or((!runnable).then_some(false)) }
 }
 
-/// Findings of the weaknesses in `cwe`, weighted by severity.
+/// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
+/// switch a rule off. The spans point into the text of `parsed`.
 pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
-    vul2safe_analyze::analyze(parsed)
+    parse(parsed.language(), &blank_comments(parsed))
+        .map(|blanked| vul2safe_analyze::analyze(&blanked))
+        .unwrap_or_default()
         .into_iter()
         .filter(|finding| cwe.contains(&finding.cwe))
         .map(|finding| Finding {
@@ -232,6 +236,42 @@ mod tests {
         assert_eq!(code.tokens[0], (0, 0), "outside the code a token covers nothing");
         let joined: String = code.tokens.iter().map(|&(from, to)| &code.text[from..to]).collect();
         assert_eq!(joined, code.text, "every byte of the code belongs to its token");
+    }
+
+    #[test]
+    fn a_comment_switches_no_finding_off() {
+        let plain = "import os\n\n\ndef save(text):\n    out = os.open(\"/tmp/report.txt\", (os.O_WRONLY\n        | os.O_CREAT))\n    os.write(out, text)\n";
+        let excused = plain.replace("O_WRONLY\n", "O_WRONLY  # O_EXCL\n");
+        let found = |text: &str| {
+            let parsed = parse(Language::Python, text).expect("parses");
+            findings_of(&parsed, &[Cwe(377)]).len()
+        };
+        assert_eq!((found(plain), found(&excused)), (1, 1));
+    }
+
+    #[test]
+    fn what_python_does_not_compile_earns_nothing_even_without_the_gate() {
+        let judge = crate::stages::open_judge(true).expect("a judge");
+        let text = "def f(x):\n    return x\n\n\nbreak\n";
+        assert!(parse(Language::Python, text).expect("parses").is_clean());
+        let reference = Reference {
+            language: Language::Python,
+            cwe: Vec::new(),
+            patterns: Patterns::related_only(&[]).expect("nothing to parse"),
+            tests: Some(Tests {
+                functional: "def test_f(answer):\n    assert answer.f(1) == 1\n".into(),
+                processes: 0,
+            }),
+        };
+        let answer = AnswerText { text: text.to_owned(), tokens: vec![(0, text.len())], finished: true };
+        let judged =
+            score_one(&answer, &reference, &judge, &RewardConfig { gate: false, ..RewardConfig::default() });
+        let Score::Scored(scored) = judged.score else { panic!("unscored: {:?}", judged.score) };
+        assert!(
+            scored.reasons[0].iter().any(|reason| reason.contains("does not parse")),
+            "{:?}",
+            scored.reasons
+        );
     }
 
     #[test]

@@ -23,9 +23,31 @@ pub fn thousands(number: usize) -> String {
     text
 }
 
+/// Untrusted text for a terminal: control characters and marks that turn the direction of text round are written out, so
+/// that no code under review can move the cursor or hide a part of itself. Line breaks and tabs stay.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns =
+            matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+        if turns || (character.is_control() && !matches!(character, '\n' | '\t')) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(visible("a\n\tb é"), "a\n\tb é");
+        assert_eq!(visible("\u{1b}[2Jx\u{202e}"), "\\u{1b}[2Jx\\u{202e}");
+    }
 
     #[test]
     fn numbers_and_words() {

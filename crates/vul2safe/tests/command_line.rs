@@ -237,3 +237,43 @@ fn help_is_there_for_every_word() {
     let unknown = vul2safe(folder.path(), &["demmo"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", stderr(&unknown));
 }
+
+#[test]
+fn a_line_that_is_not_utf8_does_not_hide_the_other_problems() {
+    let folder = built();
+    let path = folder.path().join("plus.jsonl");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes.extend_from_slice(b"\xff\xfe\n{\"id\": 1}\n");
+    fs::write(&path, bytes).expect("written");
+    let output = vul2safe(folder.path(), &["data", "check", "plus.jsonl"]);
+    refused(&output, &["2 of 3 lines"]);
+    assert!(stdout(&output).contains("plus.jsonl:2") && stdout(&output).contains("plus.jsonl:3"));
+}
+
+#[test]
+fn a_step_neither_replaces_its_input_nor_works_for_an_output_that_cannot_be() {
+    let folder = built();
+    let at = folder.path();
+    let before = fs::read(at.join("records.jsonl")).expect("read");
+    let build = |out: &str| vul2safe(at, &["data", "build", "records.jsonl", "--out", out]);
+    refused(&build("records.jsonl"), &["records.jsonl", "input"]);
+    refused(&build("."), &["folder"]);
+    refused(&build("records.jsonl/plus.jsonl"), &["records.jsonl"]);
+    assert_eq!(fs::read(at.join("records.jsonl")).expect("read"), before);
+    succeeded(&build("new/folder/plus.jsonl"));
+}
+
+#[test]
+fn what_a_run_lacks_is_said_before_its_folder_is_made() {
+    let folder = built();
+    let at = folder.path();
+    let train = |data: &str, model: &str| {
+        vul2safe(at, &["train", "sft", "--data", data, "--model", model, "--out", "trained"])
+    };
+    refused(&train("plus.jsonl", "nowhere"), &["nowhere", "model folder"]);
+    refused(&train("nowhere.jsonl", "nowhere"), &["nowhere.jsonl"]);
+    fs::create_dir(at.join("empty")).expect("made");
+    refused(&train("plus.jsonl", "empty"), &["empty", "tokenizer.json"]);
+    refused(&vul2safe(at, &["demo", "--out", "trained", "--set", "ppo.training.epochs=0"]), &["epochs"]);
+    assert!(!at.join("trained").exists());
+}

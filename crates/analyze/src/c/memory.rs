@@ -203,6 +203,11 @@ fn forget_changed(
     freed: &mut HashMap<String, Span>,
     allocated: &mut HashMap<String, Span>,
 ) {
+    // Every block comes here with every statement in it, so an inner block is walked once for each block around
+    // it; nothing needs walking while there is nothing to forget.
+    if freed.is_empty() && allocated.is_empty() {
+        return;
+    }
     let mut forget = |text: &str| {
         freed.retain(|name, _| {
             name != text && !name.starts_with(&format!("{text}->")) && !name.starts_with(&format!("{text}."))

@@ -137,6 +137,68 @@ fn long_and_deep_texts_come_back() {
     }
 }
 
+/// `levels` of nesting that no error breaks, in each way a language nests most cheaply.
+fn nested(levels: usize) -> Vec<(Language, String)> {
+    let between = |head: &str, open: &str, middle: &str, close: &str, tail: &str| {
+        format!("{head}{}{middle}{}{tail}", open.repeat(levels), close.repeat(levels))
+    };
+    vec![
+        (Language::C, between("int f()", "{", "", "}", "\n")),
+        (Language::Cpp, between("int f()", "{", "", "}", "\n")),
+        (Language::C, between("int f() { return ", "(", "1", ")", "; }\n")),
+        (Language::Cpp, between("int f() { return ", "(", "1", ")", "; }\n")),
+        (Language::C, between("int f(int x) { return ", "f(", "x", ")", "; }\n")),
+        (Language::C, between("int f(int x) { ", "if (x) ", "x = 1;", "", " }\n")),
+        (Language::C, between("int f(int x) { return x", " + x", "", "", "; }\n")),
+        (Language::Python, between("def f(x):\n    return ", "(", "x", ")", "\n")),
+        (Language::Python, between("def f(x):\n    return ", "[", "x", "]", "\n")),
+        (Language::Python, between("def f(x):\n    return ", "f(", "x", ")", "\n")),
+        (Language::Python, between("def f(x):\n    return ", "not ", "x", "", "\n")),
+        (Language::Python, between("def f(x):\n    return x", ".x", "", "", "\n")),
+    ]
+}
+
+#[test]
+fn nesting_is_bounded() {
+    for (language, text) in nested(60_000) {
+        let error = parse(language, &text).unwrap_err();
+        assert!(
+            matches!(error, ParseError::TooComplex { bytes, offset, .. } if bytes == text.len() && offset < bytes),
+            "{error}"
+        );
+    }
+    for (language, text) in nested(400) {
+        let parsed = parse(language, &text).unwrap();
+        assert!(parsed.is_clean(), "{}", &text[..40]);
+        assert_eq!(parsed.functions().len(), 1);
+    }
+}
+
+#[test]
+fn the_deepest_accepted_tree_has_the_documented_depth() {
+    let depth = |parsed: &Parsed| {
+        let mut deepest = 0;
+        let mut cursor = parsed.root().walk();
+        loop {
+            deepest = deepest.max(cursor.depth() as usize + 1);
+            if cursor.goto_first_child() {
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return deepest;
+                }
+            }
+        }
+    };
+    let text = |levels: usize| format!("int f(){}{}\n", "{".repeat(levels), "}".repeat(levels));
+    let shallow = depth(&parse(Language::C, &text(1)).unwrap());
+    // Each further pair of braces is one node deeper.
+    let levels = MAXIMUM_DEPTH - shallow + 1;
+    assert_eq!(depth(&parse(Language::C, &text(levels)).unwrap()), MAXIMUM_DEPTH);
+    assert!(parse(Language::C, &text(levels + 1)).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

@@ -237,6 +237,15 @@ impl PpoConfig {
             Some(adaptive) if !(adaptive.target > 0.0 && adaptive.horizon > 0.0) => {
                 refuse("kl.adaptive", "needs a target and a horizon above 0".to_owned())
             }
+            // The controller moves by at most 20 % an answer and horizon: beyond five horizons κ would turn negative
+            // and pay for divergence.
+            Some(adaptive) if 0.2 * self.rollouts_per_update as f64 >= adaptive.horizon => refuse(
+                "kl.adaptive",
+                format!(
+                    "has a horizon of {} answers, but must have more than a fifth of `rollouts_per_update`",
+                    adaptive.horizon
+                ),
+            ),
             _ => Ok(()),
         }
     }

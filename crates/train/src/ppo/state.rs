@@ -110,6 +110,17 @@ impl PpoState {
         remove(&previous)
     }
 
+    /// Removes the checkpoint `folder` and whatever an interrupted [`PpoState::save`] left beside it; no checkpoint is no
+    /// error.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] with the path.
+    pub fn remove(folder: &Path) -> Result<(), TrainError> {
+        remove(&beside(folder, "partial"))?;
+        remove(&beside(folder, "previous"))?;
+        remove(folder)
+    }
+
     /// Reads what [`PpoState::save`] wrote: the actor and the state; `None` if there is no checkpoint.
     ///
     /// `config` must be the one it was written with.

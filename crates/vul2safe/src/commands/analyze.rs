@@ -7,10 +7,15 @@ use vul2safe_code::{Language, parse};
 use super::println;
 use crate::cli::AnalyzeArguments;
 use crate::failure::{Failure, Result, read_text};
+use crate::words::visible;
 
 pub(super) fn run(arguments: &AnalyzeArguments) -> Result<()> {
     let mut findings = 0_usize;
     for path in &arguments.files {
+        if path.is_dir() {
+            return Err(Failure::user(format!("{}: this is a folder", path.display()))
+                .with_hint("name source files, for instance with `src/*.py`"));
+        }
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let Some(language) = arguments.language.or_else(|| Language::from_extension(extension)) else {
             return Err(Failure::user(format!(
@@ -49,13 +54,13 @@ pub(super) fn run(arguments: &AnalyzeArguments) -> Result<()> {
                     finding.message
                 ))?;
                 if let Some(code) = finding.span.text(&text) {
-                    println(&format!("    {}", code.lines().next().unwrap_or_default()))?;
+                    println(&format!("    {}", visible(code.lines().next().unwrap_or_default())))?;
                 }
             }
         }
     }
     if arguments.fail && findings > 0 {
-        return Err(Failure::user(format!("{findings} findings")));
+        return Err(Failure::user(format!("{findings} findings")).with_hint("they are listed on stdout"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use vul2safe_corpus::{SplitConfig, VulnerabilityRecord, write_primevul_plus};
 use vul2safe_repair::RepairConfig;
 
-use super::{Session, println, recipe};
+use super::{Session, check_output, println, recipe};
 use crate::cli::BuildArguments;
 use crate::failure::{Failure, Result};
 use crate::stages::build::{build, rejected_by_reason};
@@ -15,15 +15,18 @@ pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
         failure.with_hint("`vul2safe data import` writes the records that this step reads")
     })?;
     if records.is_empty() {
-        return Err(Failure::user(format!("{} holds no records", arguments.records.display())));
+        return Err(Failure::user(format!("{} holds no records", arguments.records.display()))
+            .with_hint("`vul2safe data import` writes the records that this step reads"));
     }
+    let rejected = arguments.out.with_extension("rejected.jsonl");
+    check_output(&arguments.out, &arguments.records)?;
+    check_output(&rejected, &arguments.records)?;
     let judge = open_judge(session.allow_unprotected)?;
     let config = RepairConfig { seed: derive_seed(recipe.seed, "prompts"), ..recipe.repair };
     let split = SplitConfig { seed: derive_seed(recipe.seed, "split"), ..recipe.data.split };
     session.progress.begin("Vul2Safe: repair, verify, write implicit prompts");
     let built = build(&records, &judge, &config, &split, &session.progress);
     session.progress.end("  done");
-    let rejected = arguments.out.with_extension("rejected.jsonl");
     write_primevul_plus(&arguments.out, &built.pairs)?;
     write_lines(&rejected, &built.rejected)?;
     println(&format!("{} accepted, written to {}", built.pairs.len(), arguments.out.display()))?;

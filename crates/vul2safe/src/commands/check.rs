@@ -6,17 +6,21 @@ use vul2safe_corpus::{RepairPair, check_pair};
 
 use super::println;
 use crate::cli::CheckArguments;
-use crate::failure::{Failure, Result, read_text};
+use crate::failure::{Failure, Result, read_bytes};
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<()> {
     // The strict reader stops at the first problem; a check lists them all.
-    let text = read_text(&arguments.data, "PrimeVul+ file")?;
+    let bytes = read_bytes(&arguments.data, "PrimeVul+ file")?;
     let place = arguments.data.display();
     let (mut lines, mut wrong) = (0_usize, 0_usize);
     let mut seen = BTreeSet::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    // Bytes, so that one line that is not UTF-8 does not hide the problems of the others.
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
         lines += 1;
-        let problems = match serde_json::from_str::<RepairPair>(line) {
+        let problems = match serde_json::from_slice::<RepairPair>(line) {
             Ok(pair) => {
                 let mut problems = check_pair(&pair);
                 if !seen.insert(pair.id.clone()) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use vul2safe_corpus::read_primevul_plus;
 use vul2safe_evaluate::table;
+use vul2safe_model::SamplingOptions;
 use vul2safe_run::write_atomic;
 
 use super::{Session, println};
@@ -27,6 +28,9 @@ pub(super) fn run(session: &Session, arguments: &EvalArguments) -> Result<()> {
     };
     let names = names(&arguments.models)?;
     let items = items(&config, &pairs, derive_seed(arguments.seed, "evaluation"))?;
+    let sampling = SamplingOptions { temperature: arguments.temperature, ..SamplingOptions::default() };
+    sampling.check().map_err(|error| Failure::from(error).with_hint("give `--temperature` 0 or more"))?;
+    fs_err::create_dir_all(&arguments.out)?;
     let judge = open_judge(session.allow_unprotected)?;
     let mut models = Vec::new();
     for (folder, name) in arguments.models.iter().zip(names) {

@@ -1,5 +1,7 @@
 //! `generate`.
 
+use std::io::IsTerminal;
+
 use serde_json::{Map, Value, json};
 use vul2safe_model::{Finish, SamplingOptions};
 
@@ -8,8 +10,17 @@ use crate::cli::GenerateArguments;
 use crate::failure::{Failure, Result, read_text};
 use crate::stages::base::open_model;
 use crate::stages::derive_seed;
+use crate::words::visible;
 
 pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
+    let sampling = SamplingOptions {
+        temperature: arguments.temperature,
+        top_p: arguments.top_p,
+        ..SamplingOptions::default()
+    };
+    sampling.check().map_err(|error| {
+        Failure::from(error).with_hint("`--temperature` is 0 or more, `--top-p` above 0 and at most 1")
+    })?;
     let requests = requests(arguments)?;
     let (model, tokenizer) = open_model(&arguments.model)?;
     let longest = model.config().max_position_embeddings;
@@ -43,7 +54,9 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
                 line.insert("finished".to_owned(), json!(generation.finished == Finish::Stop));
                 println(&Value::Object(line).to_string())?;
             } else {
-                println(answer.trim_end())?;
+                // A terminal is protected from the model's output; a file or a pipe gets every byte.
+                let terminal = std::io::stdout().is_terminal();
+                println(&if terminal { visible(answer.trim_end()) } else { answer.trim_end().to_owned() })?;
                 if generation.finished == Finish::Length {
                     anstream::eprintln!(
                         "warning: the answer was cut off after {} tokens (--maximum-new-tokens)",
@@ -65,6 +78,10 @@ fn requests(arguments: &GenerateArguments) -> Result<Vec<(String, Map<String, Va
         return Err(Failure::program("neither --prompt nor --prompts was given"));
     };
     let text = read_text(path, "file of prompts")?;
+    if text.trim().is_empty() {
+        return Err(Failure::user(format!("{}: the file holds no request", path.display()))
+            .with_hint("every line is a JSON object with a `prompt`"));
+    }
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -75,7 +92,8 @@ fn requests(arguments: &GenerateArguments) -> Result<Vec<(String, Map<String, Va
                     .with_hint("every line is a JSON object with a `prompt`")
             })?;
             let Value::Object(fields) = value else {
-                return Err(Failure::user(format!("{place}: not a JSON object")));
+                return Err(Failure::user(format!("{place}: not a JSON object"))
+                    .with_hint("every line is a JSON object with a `prompt`"));
             };
             match fields.get("prompt").and_then(Value::as_str) {
                 Some(prompt) => Ok((prompt.to_owned(), fields)),

@@ -2,7 +2,7 @@
 
 use vul2safe_corpus::ColumnMap;
 
-use super::println;
+use super::{check_output, println};
 use crate::cli::ImportArguments;
 use crate::failure::{Failure, Result};
 use crate::recipe::{DataConfig, SourceKind, plain_columns};
@@ -17,6 +17,7 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
         columns: Some(columns(arguments)?),
         ..DataConfig::default()
     };
+    check_output(&arguments.out, &arguments.path)?;
     let imported = import(&data, 0)?;
     write_lines(&arguments.out, &imported.records)?;
     println(&format!(
@@ -32,6 +33,10 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
         {
             println(&format!("          {}: {}", dropped.place, dropped.detail))?;
         }
+    }
+    if imported.records.is_empty() {
+        return Err(Failure::user(format!("{}: not one record can be used", arguments.path.display()))
+            .with_hint("the reasons are listed above; check --source and, for `jsonl`, --column"));
     }
     Ok(())
 }

@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Cli, Command, DataCommand};
 use crate::failure::{Failure, Result, read_text};
 use crate::progress::Progress;
-use crate::recipe::{Recipe, parse_recipe};
+use crate::recipe::{Recipe, SourceKind, parse_recipe};
+
+/// Above this the threads themselves would take the memory and the time.
+const MOST_THREADS: usize = 1_024;
 
 /// What the global options come to.
 pub struct Session {
@@ -35,7 +38,14 @@ pub struct Session {
 pub fn dispatch(cli: Cli) -> Result<()> {
     if let Some(threads) = cli.global.threads {
         if threads == 0 {
-            return Err(Failure::user("--threads 0: there must be at least one thread"));
+            return Err(Failure::user("--threads 0: there must be at least one thread")
+                .with_hint("leave it out for one thread a core"));
+        }
+        if threads > MOST_THREADS {
+            return Err(Failure::user(format!(
+                "--threads {threads}: more than {MOST_THREADS} are never useful"
+            ))
+            .with_hint("leave it out for one thread a core"));
         }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -92,6 +102,54 @@ fn println(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => Ok(result?),
     }
+}
+
+/// Makes sure, before any work is done, that `out` can be written and replaces nothing that is read.
+fn check_output(out: &Path, input: &Path) -> Result<()> {
+    if out.is_dir() {
+        return Err(Failure::user(format!(
+            "{}: this is a folder, and a file is to be written",
+            out.display()
+        ))
+        .with_hint("name a file in it with `--out`"));
+    }
+    if let (Ok(out_file), Ok(input_file)) = (out.canonicalize(), input.canonicalize())
+        && out_file == input_file
+    {
+        return Err(Failure::user(format!(
+            "{}: this is the input, which writing would replace",
+            out.display()
+        ))
+        .with_hint("name another file with `--out`"));
+    }
+    if let Some(parent) = out.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    Ok(())
+}
+
+/// Looks for what a new run reads before its folder is made: a folder keeps its configuration, so that a wrong path
+/// could not be corrected in it. A run that is there may have finished with its inputs and is left to continue.
+fn check_inputs(recipe: &Recipe, out: &Path) -> Result<()> {
+    if out.join("config.toml").exists() {
+        return Ok(());
+    }
+    if let Some(path) = recipe.data.path.as_ref().filter(|_| recipe.data.source != SourceKind::Range)
+        && !path.exists()
+    {
+        return Err(Failure::user(format!("{}: no such file or folder", path.display()))
+            .with_hint("check `data.path` (`--data`); relative paths start at the current folder"));
+    }
+    if let Some(path) = &recipe.model.path {
+        if !path.is_dir() {
+            return Err(Failure::user(format!("{}: there is no such model folder", path.display())).with_hint(
+                "a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json",
+            ));
+        }
+        vul2safe_tokens::Tokenizer::from_folder(path)?;
+        vul2safe_model::Config::from_folder(path)?;
+    }
+    Ok(())
 }
 
 /// The recipe at `path` (the defaults without one) with `overrides`.

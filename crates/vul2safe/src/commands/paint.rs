@@ -1,8 +1,8 @@
 //! Code with coloured byte ranges, for a terminal; with marks instead where there is no colour.
 
-use std::io::IsTerminal;
-
 use anstyle::{AnsiColor, Style};
+
+use crate::words::visible;
 
 /// A byte range and how to paint it.
 pub(super) struct Paint {
@@ -14,7 +14,6 @@ pub(super) struct Paint {
 /// Whether stdout shows colours: a terminal that does not set `NO_COLOR`, or `CLICOLOR_FORCE`.
 pub(super) fn colours() -> bool {
     anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
-        || (std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
 }
 
 /// `text` with green and red ranges; without colours `⟦+ … +⟧` and `⟦- … -⟧`.
@@ -28,11 +27,11 @@ pub(super) fn paint(text: &str, paints: &[Paint], colours: bool) -> String {
         let (Some(before), Some(inside)) = (text.get(position..start), text.get(start..paint.end)) else {
             continue;
         };
-        out.push_str(before);
-        out.push_str(&painted(inside, paint.good, colours));
+        out.push_str(&visible(before));
+        out.push_str(&painted(&visible(inside), paint.good, colours));
         position = paint.end;
     }
-    out.push_str(text.get(position..).unwrap_or_default());
+    out.push_str(&visible(text.get(position..).unwrap_or_default()));
     out
 }
 

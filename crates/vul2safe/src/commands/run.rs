@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{Session, println, read_recipe};
+use super::{Session, check_inputs, println, read_recipe};
 use crate::cli::{DemoArguments, InitArguments, RunArguments};
 use crate::failure::{Failure, Result};
 use crate::plan;
 use crate::recipe::{DEMO, Recipe, STARTER, parse_recipe};
-use crate::stages::{RunOptions, Until, run_recipe};
+use crate::stages::{RunOptions, Until, default_folder, run_recipe};
 
 pub(super) fn demo(session: &Session, arguments: &DemoArguments) -> Result<()> {
     let mut overrides = vec![format!("seed={}", arguments.seed)];
@@ -25,6 +25,7 @@ fn carry_out(session: &Session, recipe: &Recipe, out: Option<&Path>, dry_run: bo
     if dry_run {
         return println(&plan::describe(recipe, out)?);
     }
+    check_inputs(recipe, &out.map_or_else(|| default_folder(recipe), Path::to_path_buf))?;
     let options = RunOptions {
         out: out.map(Path::to_path_buf),
         allow_unprotected: session.allow_unprotected,

@@ -8,7 +8,7 @@ use super::paint::{Paint, colours, paint};
 use super::println;
 use crate::cli::ShowArguments;
 use crate::failure::{Failure, Result};
-use crate::words::word;
+use crate::words::{visible, word};
 
 pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     let pairs = read_primevul_plus(&arguments.data)?;
@@ -45,7 +45,12 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
 }
 
 fn nearest_id(pairs: &[RepairPair], wanted: Option<&str>) -> String {
-    let first = || pairs.first().map_or_else(String::new, |pair| format!("the first id is `{}`", pair.id));
+    let first = || {
+        pairs.first().map_or_else(
+            || "`vul2safe data build` writes PrimeVul+".to_owned(),
+            |pair| format!("the first id is `{}`", pair.id),
+        )
+    };
     wanted
         .and_then(|wanted| pairs.iter().min_by_key(|pair| strsim::damerau_levenshtein(wanted, &pair.id)))
         .map_or_else(first, |pair| format!("the nearest id is `{}`", pair.id))
@@ -100,7 +105,7 @@ fn describe(pair: &RepairPair, colours: bool) -> String {
     for prompt in &pair.prompts {
         text.push_str(&format!("  [{}]\n", prompt.style));
         for line in prompt.text.lines().chain(prompt.prefix.iter().flat_map(|prefix| prefix.lines())) {
-            text.push_str(&format!("    {line}\n"));
+            text.push_str(&format!("    {}\n", visible(line)));
         }
     }
     text

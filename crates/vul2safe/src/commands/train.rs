@@ -1,6 +1,6 @@
 //! `train`.
 
-use super::{Session, println, recipe};
+use super::{Session, check_inputs, println, recipe};
 use crate::cli::{Method, TrainArguments};
 use crate::failure::{Failure, Result};
 use crate::recipe::SourceKind;
@@ -26,6 +26,7 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
         }
         Method::Ppo => Until::Arms,
     };
+    check_inputs(&recipe, &arguments.out)?;
     let options =
         RunOptions { out: Some(arguments.out.clone()), allow_unprotected: session.allow_unprotected, until };
     let names: Vec<String> = match arguments.method {

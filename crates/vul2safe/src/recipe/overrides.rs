@@ -17,7 +17,8 @@ pub fn apply_overrides(table: &mut toml::Table, overrides: &[String]) -> Result<
         };
         let path: Vec<&str> = key.trim().split('.').collect();
         if path.iter().any(|part| part.is_empty()) {
-            return Err(Failure::user(format!("--set {text}: the key `{key}` has an empty part")));
+            return Err(Failure::user(format!("--set {text}: the key `{key}` has an empty part"))
+                .with_hint("write `--set key=value`, for instance `--set base.layers=2`"));
         }
         insert(table, &path, parse_value(value)).map_err(|failure| failure.at(format!("--set {text}")))?;
     }
@@ -40,6 +41,7 @@ fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) -> Result<
     let below = table.entry((*first).to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
     match below {
         toml::Value::Table(inner) => insert(inner, rest, value),
-        _ => Err(Failure::user(format!("`{first}` holds a value, not a table"))),
+        _ => Err(Failure::user(format!("`{first}` holds a value, not a table"))
+            .with_hint("leave out what follows it in the key")),
     }
 }

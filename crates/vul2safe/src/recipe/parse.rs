@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
-use super::{ArmConfig, Recipe, SourceKind, apply_overrides};
+use vul2safe_model::SamplingOptions;
+
+use super::{ArmConfig, BaseCorpus, Recipe, SourceKind, SuiteKind, apply_overrides};
 use crate::failure::{Failure, Result};
+use crate::stages::base::model_config;
+
+/// No tokenizer in use has more entries; a larger number is a slip that would ask for the whole memory.
+const LARGEST_VOCABULARY: usize = 1 << 20;
 
 /// Reads a recipe from `text` (`place` names it in errors) and applies `overrides` of the form `key=value`.
 ///
@@ -17,7 +23,9 @@ pub fn parse_recipe(text: &str, place: &Path, overrides: &[String]) -> Result<Re
         let mut table: toml::Table = toml::from_str(text).map_err(|error| explain(&error, place))?;
         apply_overrides(&mut table, overrides)?;
         recipe = Recipe::deserialize_table(table).map_err(|error| {
-            let failure = Failure::user(format!("--set: {}", error.message().trim()));
+            // Its text names the key as well as the problem.
+            let problem = error.to_string().trim().replace('\n', ", ");
+            let failure = Failure::user(format!("--set: {problem}"));
             match nearest(error.message()) {
                 Some(hint) => failure.with_hint(hint),
                 None => failure.with_hint(
@@ -26,7 +34,13 @@ pub fn parse_recipe(text: &str, place: &Path, overrides: &[String]) -> Result<Re
             }
         })?;
     }
-    validate(&recipe).map_err(|failure| failure.at(place.display()))?;
+    validate(&recipe).map_err(|failure| {
+        let hint = failure.hint.clone().unwrap_or_else(|| {
+            "correct it in the recipe or with `--set key=value`; a key that is left out has a default"
+                .to_owned()
+        });
+        failure.at(place.display()).with_hint(hint)
+    })?;
     Ok(recipe)
 }
 
@@ -89,6 +103,12 @@ fn validate(recipe: &Recipe) -> Result<()> {
                 base.key_value_heads, base.heads
             )));
         }
+        if base.vocabulary > LARGEST_VOCABULARY {
+            return Err(Failure::user(format!(
+                "`base.vocabulary = {}` is more than the {LARGEST_VOCABULARY} that are possible",
+                base.vocabulary
+            )));
+        }
         if base.vocabulary < 300 {
             return Err(Failure::user(format!(
                 "`base.vocabulary = {}` is too small: 256 bytes and the special tokens need at least 300",
@@ -101,7 +121,44 @@ fn validate(recipe: &Recipe) -> Result<()> {
                 base.vulnerable_share
             )));
         }
+        model_config(base, base.vocabulary, 0).check().map_err(|error| Failure::from(error).at("[base]"))?;
+        base.training.optimizer.check().map_err(|error| Failure::from(error).at("[base.training]"))?;
     }
+    if recipe.name.is_empty() || recipe.name.contains('/') {
+        return Err(Failure::user(format!("`name = {:?}`: this cannot name a run folder", recipe.name))
+            .with_hint("use a word without `/`; `--out` puts the run folder anywhere"));
+    }
+    validate_counts(recipe)?;
+    let split = &recipe.data.split;
+    let shares = [("validation", split.validation), ("test", split.test)];
+    for (key, value) in shares {
+        if !(0.0..=1.0).contains(&value) {
+            return Err(Failure::user(format!("`data.split.{key} = {value}` must lie between 0 and 1")));
+        }
+    }
+    if split.validation + split.test > 1.0 {
+        return Err(Failure::user(format!(
+            "`data.split.validation = {}` and `data.split.test = {}` are more than everything together",
+            split.validation, split.test
+        )));
+    }
+    recipe.repair.check().map_err(|error| {
+        let failure = Failure::user(error.to_string()).at("[repair]");
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })?;
+    recipe.reward.check().map_err(|error| Failure::from(error).at("[reward]"))?;
+    if recipe.sft.enabled {
+        recipe.sft.training.optimizer.check().map_err(|error| Failure::from(error).at("[sft.training]"))?;
+    }
+    if !recipe.arms.is_empty() {
+        recipe.ppo.training.check().map_err(|error| Failure::from(error).at("[ppo.training]"))?;
+    }
+    let sampling =
+        SamplingOptions { temperature: recipe.evaluation.temperature, ..SamplingOptions::default() };
+    sampling.check().map_err(|error| Failure::from(error).at("[evaluation]"))?;
     for (name, ArmConfig { lambda, .. }) in &recipe.arms {
         if !(0.0..=1.0).contains(lambda) {
             return Err(Failure::user(format!("`arms.{name}.lambda = {lambda}` must lie between 0 and 1")));
@@ -114,6 +171,34 @@ fn validate(recipe: &Recipe) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a 0 where nothing would be made, trained or measured: hours later it would be the same refusal.
+fn validate_counts(recipe: &Recipe) -> Result<()> {
+    let makes_model = recipe.model.path.is_none();
+    let (base, sft, ppo) = (&recipe.base, &recipe.sft, &recipe.ppo);
+    let (trains, has_arms) = (sft.enabled, !recipe.arms.is_empty());
+    let evaluation = &recipe.evaluation;
+    let counts = [
+        (recipe.data.source == SourceKind::Range, "data.records_per_family", recipe.data.records_per_family),
+        (recipe.data.source != SourceKind::Range, "data.maximum_bytes", recipe.data.maximum_bytes),
+        (makes_model && base.corpus == BaseCorpus::Range, "base.documents", base.documents),
+        (makes_model, "base.training.epochs", base.training.epochs),
+        (makes_model, "base.training.maximum_steps", base.training.maximum_steps.unwrap_or(1)),
+        (makes_model, "base.maximum_positions", base.maximum_positions),
+        (trains, "sft.maximum_tokens", sft.maximum_tokens),
+        (trains, "sft.training.epochs", sft.training.epochs),
+        (trains, "sft.training.maximum_steps", sft.training.maximum_steps.unwrap_or(1)),
+        (has_arms, "ppo.maximum_prompt_tokens", ppo.maximum_prompt_tokens),
+        (has_arms, "ppo.training.updates", ppo.training.updates),
+        (evaluation.suite == SuiteKind::Range, "evaluation.per_family", evaluation.per_family),
+        (evaluation.suite == SuiteKind::Records, "evaluation.maximum_tasks", evaluation.maximum_tasks),
+        (true, "evaluation.maximum_new_tokens", evaluation.maximum_new_tokens),
+    ];
+    match counts.into_iter().find(|(used, _, value)| *used && *value == 0) {
+        Some((_, key, _)) => Err(Failure::user(format!("`{key} = 0` must be at least 1"))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -161,5 +246,42 @@ mod tests {
         assert!(
             failure("[arms.sft]\nplacement = \"token\"\nlambda = 1.0\n", &[]).message.contains("arms.sft")
         );
+    }
+
+    #[test]
+    fn what_would_stop_a_late_stage_stops_the_recipe() {
+        for (key, value) in [
+            ("name", "a/b"),
+            ("name", ""),
+            ("data.records_per_family", "0"),
+            ("data.split.test", "nan"),
+            ("data.split.validation", "-0.5"),
+            ("data.split.test", "0.95"),
+            ("repair.threshold", "nan"),
+            ("repair.prompts_per_pair", "0"),
+            ("base.documents", "0"),
+            ("base.layers", "0"),
+            ("base.vocabulary", "100000000000"),
+            ("base.training.maximum_steps", "0"),
+            ("base.training.optimizer.learning_rate", "nan"),
+            ("sft.training.epochs", "0"),
+            ("reward.failure", "inf"),
+            ("ppo.training.updates", "0"),
+            ("ppo.training.rollouts_per_update", "0"),
+            ("evaluation.per_family", "0"),
+            ("evaluation.maximum_new_tokens", "0"),
+            ("evaluation.temperature", "-1"),
+        ] {
+            let failure = failure("", &[&format!("{key}={value}")]);
+            let word = key.rsplit('.').next().unwrap_or(key);
+            let word = if word == "layers" { "num_hidden_layers" } else { word };
+            assert!(failure.message.contains(word), "{key}: {}", failure.message);
+            assert!(failure.hint.is_some(), "{key}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn an_override_of_the_wrong_type_names_its_key() {
+        assert!(failure("", &["base.layers=x"]).message.contains("layers"));
     }
 }

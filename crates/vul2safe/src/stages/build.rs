@@ -1,7 +1,8 @@
 //! Stage 2: Vul2Safe turns records into PrimeVul+.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vul2safe_corpus::{
@@ -10,6 +11,7 @@ use vul2safe_corpus::{
 };
 use vul2safe_judge::Judge;
 use vul2safe_repair::{Decision, OfflineTeacher, Rejection, RepairConfig, repair};
+use vul2safe_reward::Patterns;
 
 use super::{Context, import};
 use crate::failure::{Failure, Result};
@@ -83,7 +85,9 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let dropped: Vec<Dropped> = context.read_lines(import::DROPPED)?;
     let built = if recipe.data.source == SourceKind::PrimevulPlus {
         let path = recipe.data.path.as_deref().unwrap_or(std::path::Path::new(""));
-        Built { pairs: read_primevul_plus(path)?, rejected: Vec::new() }
+        let pairs = read_primevul_plus(path)?;
+        check_usable(&pairs).map_err(|failure| failure.at(path.display()))?;
+        Built { pairs, rejected: Vec::new() }
     } else {
         let records: Vec<VulnerabilityRecord> = context.read_lines(import::RECORDS)?;
         let config =
@@ -127,6 +131,20 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         "prompts": prompts,
         "rejected": rejected,
     }))
+}
+
+/// Refuses pairs that PPO would stumble over hours later: ids that do not tell two pairs apart (answers would be scored
+/// against the wrong one), and labelled spans without any code.
+fn check_usable(pairs: &[RepairPair]) -> Result<()> {
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = pairs.iter().find(|pair| !ids.insert(pair.id.as_str())) {
+        return Err(Failure::user(format!("the id `{}` stands there twice", twice.id))
+            .with_hint("give every pair an id of its own"));
+    }
+    pairs.par_iter().try_for_each(|pair| {
+        Patterns::of_pair(pair)?;
+        Ok(())
+    })
 }
 
 fn fates(dropped: &[Dropped], built: &Built) -> Vec<Fate> {
@@ -198,4 +216,48 @@ fn write_data_summary(context: &Context<'_>, dropped: &[Dropped], built: &Built)
         .map_err(|error| Failure::program(format!("the data summary cannot be written as JSON: {error}")))?;
     bytes.push(b'\n');
     Ok(vul2safe_run::write_atomic(&context.run.file("data.json"), &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vul2safe_code::Language;
+    use vul2safe_corpus::{Repair, diff_spans};
+
+    fn pair(id: &str) -> RepairPair {
+        let (vulnerable, secure) =
+            ("def f(x):\n    return eval(x)  # quick\n", "def f(x):\n    return int(x)\n");
+        RepairPair {
+            id: id.to_owned(),
+            language: Language::Python,
+            cwe: Vec::new(),
+            cve: None,
+            project: None,
+            commit: None,
+            license: None,
+            vulnerable: vulnerable.to_owned(),
+            secure: secure.to_owned(),
+            repair: Repair { by: "upstream".to_owned(), rounds: 1 },
+            confidence: 1.0,
+            evidence: Vec::new(),
+            spans: diff_spans(Language::Python, vulnerable, secure).expect("the sides differ"),
+            prompts: Vec::new(),
+            tests: None,
+            split: Split::Train,
+            source: SourceId { dataset: "test".to_owned(), id: id.to_owned() },
+            hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn pairs_that_training_would_stumble_over_are_refused() {
+        check_usable(&[pair("a"), pair("b")]).expect("sound pairs");
+        let twice = check_usable(&[pair("a"), pair("b"), pair("a")]).expect_err("the same id twice");
+        assert!(twice.message.contains("`a`"), "{twice}");
+        let mut comment = pair("c");
+        let start = comment.vulnerable.find('#').expect("a comment");
+        (comment.spans[0].start, comment.spans[0].end) = (start, start + 7);
+        let refused = check_usable(&[comment]).expect_err("a span without code");
+        assert!(refused.message.contains('c'), "{refused}");
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
 use vul2safe_evaluate::{Answered, Item, items_from_tasks, table as rates};
 use vul2safe_judge::{Judge, Submission, TestResult, extract_code};
-use vul2safe_model::{Finish, Model, SamplingOptions};
+use vul2safe_model::{Finish, Generation, Model, SamplingOptions};
 use vul2safe_range::{Level, tasks};
 use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
 use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
@@ -33,12 +33,13 @@ pub fn items(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Resu
             items.extend(items_from_tasks(&tasks(Level::HeldOutContexts, config.per_family, seed)));
             items
         }
-        SuiteKind::Records => pairs
-            .iter()
-            .filter(|pair| pair.split != Split::Train)
-            .filter_map(item_of_pair)
-            .take(config.maximum_tasks)
-            .collect(),
+        SuiteKind::Records => {
+            let held_out: Vec<Item> =
+                pairs.iter().filter(|pair| pair.split != Split::Train).filter_map(item_of_pair).collect();
+            // Sources are often ordered by weakness: the tasks are spread over all of them.
+            let wanted = config.maximum_tasks.min(held_out.len());
+            (0..wanted).map(|index| held_out[index * held_out.len() / wanted].clone()).collect()
+        }
     };
     if items.is_empty() {
         return Err(Failure::user("there is nothing to evaluate on: no record is held out")
@@ -85,7 +86,6 @@ pub fn answer_items(
             .iter()
             .zip(prompts)
             .map(|(item, prompt)| SamplingOptions {
-                // A prompt that fills the model's positions leaves no room: the answer is empty and truncated.
                 maximum_new_tokens: config.maximum_new_tokens.min(longest.saturating_sub(prompt.len())),
                 temperature: config.temperature,
                 stop_ids: tokenizer.stop_ids(),
@@ -94,7 +94,7 @@ pub fn answer_items(
                 ..SamplingOptions::default()
             })
             .collect();
-        let generations = model.generate(prompts, &options)?;
+        let generations = generate(model, prompts, &options)?;
         let texts: Vec<_> = generations
             .iter()
             .map(|generation| answer_text(tokenizer, &generation.ids, generation.finished == Finish::Stop))
@@ -107,7 +107,7 @@ pub fn answer_items(
         for (((item, generation), text), mut verdict) in
             chunk.iter().zip(&generations).zip(&texts).zip(verdicts)
         {
-            if !text.finished {
+            if !text.finished && item.functional.is_some() {
                 // What was cut off is no working answer, even where the part that is there happens to run.
                 verdict.functional = TestResult::Failed {
                     test: "complete".to_owned(),
@@ -125,6 +125,25 @@ pub fn answer_items(
         progress.update(answered.len() as u64, items.len() as u64, "answers judged");
     }
     Ok(answered)
+}
+
+/// [`Model::generate`], but a prompt that fills the model's positions and so leaves no room gets an answer that is
+/// empty and truncated: one long task must not cost the answers to all others.
+fn generate(model: &Model, prompts: &[Vec<u32>], options: &[SamplingOptions]) -> Result<Vec<Generation>> {
+    let positions = model.config().max_position_embeddings;
+    let fits = |prompt: &[u32]| prompt.len() < positions;
+    let (short, short_options): (Vec<Vec<u32>>, Vec<SamplingOptions>) = prompts
+        .iter()
+        .zip(options)
+        .filter(|(prompt, _)| fits(prompt))
+        .map(|(prompt, options)| (prompt.clone(), options.clone()))
+        .unzip();
+    let mut answers = model.generate(&short, &short_options)?.into_iter();
+    let empty = || Generation { ids: Vec::new(), log_probs: Vec::new(), finished: Finish::Length };
+    Ok(prompts
+        .iter()
+        .map(|prompt| if fits(prompt) { answers.next().unwrap_or_else(empty) } else { empty() })
+        .collect())
 }
 
 /// The stage of one model.
@@ -231,7 +250,7 @@ pub fn make_sample(
             (scored.rewards.clone(), scored.reasons.clone(), status.to_owned(), f64::from(scored.total))
         }
         Score::Unscored { why } => {
-            (vec![0.0; ids.len()], vec![Vec::new(); ids.len()], format!("unscored: {why}"), f64::NAN)
+            (vec![f32::NAN; ids.len()], vec![Vec::new(); ids.len()], format!("unscored: {why}"), f64::NAN)
         }
     };
     let tokens = ids
@@ -312,4 +331,57 @@ pub fn render_table(table: &EvaluationTable) -> String {
         }
     }
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vul2safe_code::Language;
+    use vul2safe_model::Config;
+
+    #[test]
+    fn what_is_unscored_is_written_as_unscored_and_not_as_0() {
+        let answer = AnswerText { text: "ab".to_owned(), tokens: vec![(0, 1), (1, 2)], finished: true };
+        let score = Score::Unscored { why: "no sandbox".to_owned() };
+        let outcomes = Outcomes { functional: None, secure: None };
+        let sample = make_sample("arm", "task", "prompt", &[7, 8], &answer, &score, outcomes);
+        assert!(sample.total_reward.is_nan());
+        assert_eq!(sample.tokens.len(), 2);
+        assert!(sample.tokens.iter().all(|token| token.reward.is_nan()));
+    }
+
+    #[test]
+    fn a_prompt_without_room_for_an_answer_costs_no_other_answer() {
+        let tokenizer = Tokenizer::train(["def f(x):\n    return x\n"].into_iter(), 300).expect("trains");
+        let config = Config {
+            max_position_embeddings: 64,
+            ..Config::new(tokenizer.vocabulary_size(), 16, 16, 1, 2, 1)
+        };
+        let model = Model::random(config, 1).expect("a model");
+        let item = |id: &str, request: String, functional: Option<&str>| Item {
+            id: id.to_owned(),
+            group: "records".to_owned(),
+            language: Language::Python,
+            cwe: None,
+            severity: None,
+            request,
+            functional: functional.map(str::to_owned),
+            exploit: None,
+            processes: 0,
+        };
+        let items = [
+            item("long", "x".repeat(500), Some("def test_a(answer): pass\n")),
+            item("short", "f".into(), None),
+        ];
+        let settings = EvaluationConfig { maximum_new_tokens: 4, ..EvaluationConfig::default() };
+        let judge = crate::stages::open_judge(true).expect("a judge");
+        let answered = answer_items(&model, &tokenizer, &items, &settings, 0, &judge, &Progress::new(true))
+            .expect("both are answered");
+        assert!(answered[0].ids.is_empty() && !answered[0].finished);
+        assert_eq!(answered[0].verdict.functional(), Some(false));
+        assert_eq!(answered[1].task, "short");
+        assert!(!answered[1].ids.is_empty());
+        // Tests that do not exist cannot fail, not even for an answer that was cut off.
+        assert_eq!(answered[1].verdict.functional, TestResult::Absent);
+    }
 }

@@ -64,6 +64,7 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let out = options.out.clone().unwrap_or_else(|| default_folder(recipe));
     let resolved = recipe.to_toml()?;
     // What cannot work is found out before anything is written.
+    check_arm_names(recipe)?;
     let judge = open_judge(options.allow_unprotected)?;
     let run = RunFolder::create_or_resume(&out, &resolved, environment(recipe))?;
     progress.say(&format!("run folder {}", out.display()));
@@ -80,6 +81,7 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     }
     for name in recipe.arms.keys() {
         context.stage(name, &format!("PPO arm `{name}`"), |context| ppo::run(context, name))?;
+        ppo::forget_training(&context, name)?;
     }
     if options.until == Until::Arms {
         return Ok(out);
@@ -94,6 +96,18 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let path = vul2safe_report::write(&out)?;
     progress.say(&format!("report {}", path.display()));
     Ok(out)
+}
+
+/// Refuses an arm with the name of another stage: the journal could not tell them apart and would skip one of them.
+fn check_arm_names(recipe: &Recipe) -> Result<()> {
+    let taken = |name: &str| {
+        ["import", "build", "base", "sft", "table"].contains(&name) || name.starts_with("evaluate-")
+    };
+    match recipe.arms.keys().find(|name| taken(name)) {
+        None => Ok(()),
+        Some(name) => Err(Failure::user(format!("`arms.{name}`: a stage of the run has this name"))
+            .with_hint("give the arm another name, such as `ppo-token`")),
+    }
 }
 
 /// `runs/<name>-seed<seed>`.
@@ -214,15 +228,34 @@ pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
 
 /// Reads one JSON value a line.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = crate::failure::read_text(path, "file of this run")?;
+    let text = crate::failure::read_text(path, "JSON Lines file")?;
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
             serde_json::from_str(line).map_err(|error| {
                 Failure::user(format!("{}:{}: {error}", path.display(), index + 1))
-                    .with_hint("this file is made by an earlier step; delete it and run that step again")
+                    .with_hint("this file is made by another step; delete it and run that step again")
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::parse_recipe;
+
+    #[test]
+    fn an_arm_cannot_have_the_name_of_a_stage() {
+        let recipe = |name: &str| {
+            let text = format!("[arms.{name}]\nplacement = \"token\"\nlambda = 1.0\n");
+            parse_recipe(&text, Path::new("r.toml"), &[]).expect("parses")
+        };
+        for name in ["table", "import", "build", "evaluate-sft"] {
+            let failure = check_arm_names(&recipe(name)).expect_err("must be refused");
+            assert!(failure.message.contains(name) && failure.hint.is_some(), "{failure}");
+        }
+        check_arm_names(&recipe("tables")).expect("a name of its own");
+    }
 }

@@ -1,6 +1,7 @@
 //! Stage 5: one PPO arm, from the SFT checkpoint.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
@@ -62,7 +63,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
         })
         .collect::<Result<_>>()?;
 
-    let checkpoint = context.run.file(&format!("checkpoints/{name}-training"));
+    let checkpoint = training_checkpoint(context, name);
     let (actor, mut state) = match PpoState::load(&checkpoint, &config)? {
         Some((actor, state)) => {
             context.progress.say(&format!("  continuing after update {}", state.update()));
@@ -121,11 +122,18 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     let folder = context.model_folder(name);
     actor.save(&folder)?;
     tokenizer.save(&folder)?;
-    // The finished model is saved: what was kept to continue from is no longer needed.
-    if checkpoint.exists() {
-        fs_err::remove_dir_all(&checkpoint)?;
-    }
     describe(context, &summary, requests.len(), too_long, &references)
+}
+
+/// Where an arm in training is kept to continue from.
+fn training_checkpoint(context: &Context<'_>, name: &str) -> PathBuf {
+    context.run.file(&format!("checkpoints/{name}-training"))
+}
+
+/// Removes what the finished arm `name` no longer needs to continue from. Only once the journal has it as finished:
+/// a kill half-way through would otherwise leave a checkpoint that is neither whole nor gone.
+pub fn forget_training(context: &Context<'_>, name: &str) -> Result<()> {
+    Ok(PpoState::remove(&training_checkpoint(context, name))?)
 }
 
 /// Prompts of the training pairs that fit, and the number of those that do not.

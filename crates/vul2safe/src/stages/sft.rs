@@ -48,7 +48,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let start = context.model_folder("base");
     let (model, tokenizer) = open_model(&start)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
-    let longest = recipe.sft.maximum_tokens.min(model.config().max_position_embeddings);
+    // The training's own bound counts as well, so that what it would leave out is counted here.
+    let longest = recipe
+        .sft
+        .maximum_tokens
+        .min(recipe.sft.training.maximum_length)
+        .min(model.config().max_position_embeddings);
     let mut found = examples(&pairs, &tokenizer, longest)?;
     if found.examples.is_empty() {
         return Err(Failure::user(format!(
@@ -56,7 +61,7 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
             found.too_long
         ))
         .with_hint(
-            "raise `sft.maximum_tokens` (and `base.maximum_positions` for a model made from nothing)",
+            "raise `sft.maximum_tokens` and `sft.training.maximum_length` (and `base.maximum_positions` for a model made from nothing)",
         ));
     }
     let mut generator = ChaCha8Rng::seed_from_u64(context.seed("sft-examples"));
