@@ -1,6 +1,6 @@
 //! Snippets by rule, for C.
 
-use vul2safe_code::{Language, parse};
+use vul2safe_code::{Language, MAXIMUM_DEPTH, parse};
 
 use crate::analyze;
 
@@ -100,4 +100,19 @@ fn memory() {
             "char *t = malloc(n); return t != 0;",
         ],
     );
+}
+
+#[test]
+fn many_deep_blocks_are_not_walked_again_for_each_block_around_them() {
+    let levels = MAXIMUM_DEPTH - 100;
+    let function = format!("int f(char *s){}strcpy(b, s);{}\n", "{".repeat(levels), "}".repeat(levels));
+    let text = function.repeat(100);
+    let parsed = parse(Language::C, &text).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(analyze(&parsed).len(), 100);
+    // Well under a second where each block is walked a bounded number of times, over half a minute where not.
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(seconds < 10.0, "{seconds} s");
+    let deep = format!("int f(){}{}\n", "{".repeat(60_000), "}".repeat(60_000));
+    assert!(parse(Language::C, &deep).is_err());
 }
