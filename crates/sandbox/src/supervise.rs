@@ -180,7 +180,8 @@ fn drain(files: &mut [Option<File>; 3], outputs: &mut [Vec<u8>; 3], allowed: usi
             if output.len() > allowed {
                 output.truncate(allowed);
                 too_much = true;
-                *slot = None;
+                // The pipe stays open: a program that saw it close would get to say so before it is killed.
+                break;
             }
         }
     }
