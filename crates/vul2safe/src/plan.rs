@@ -63,14 +63,14 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     if recipe.model.path.is_none() {
         say("base", base_line(recipe, &imported.records));
     }
-    let examples = imported.records.len().saturating_mul(recipe.repair.prompts_per_pair);
-    let examples = match recipe.sft.maximum_examples {
-        0 => examples,
-        most => examples.min(most),
-    };
     if recipe.sft.enabled {
-        let tokens = examples
-            .saturating_mul((PROMPT_TOKENS + mean_tokens(&imported.records)).min(recipe.sft.maximum_tokens));
+        let prompts = recipe.repair.prompts_per_pair;
+        let (fitting, tokens) = fitting(&imported.records, recipe.sft.maximum_tokens, prompts);
+        let examples = match recipe.sft.maximum_examples {
+            0 => fitting,
+            most => fitting.min(most),
+        };
+        let tokens = (tokens / fitting.max(1)).saturating_mul(examples);
         let epochs = recipe.sft.training.epochs;
         let steps = tokens.saturating_mul(epochs).div_ceil(recipe.sft.training.tokens_per_batch.max(1));
         say(
@@ -130,13 +130,7 @@ fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
             let bytes: usize = part.iter().map(|document| document.request.len() + document.code.len()).sum();
             (base.documents, base.documents.saturating_mul(bytes) / part.len().max(1) / BYTES_A_TOKEN)
         }
-        BaseCorpus::Records => {
-            let documents = records.len().saturating_mul(recipe.repair.prompts_per_pair);
-            (
-                documents,
-                documents.saturating_mul((PROMPT_TOKENS + mean_tokens(records)).min(base.maximum_positions)),
-            )
-        }
+        BaseCorpus::Records => fitting(records, base.maximum_positions, recipe.repair.prompts_per_pair),
     };
     let epochs = base.training.epochs;
     let steps = tokens.saturating_mul(epochs).div_ceil(base.training.tokens_per_batch.max(1));
@@ -148,9 +142,13 @@ fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
     )
 }
 
-fn mean_tokens(records: &[VulnerabilityRecord]) -> usize {
-    let bytes: usize = records.iter().map(|record| record.vulnerable.len()).sum();
-    bytes / records.len().max(1) / BYTES_A_TOKEN
+/// Documents of a prompt and a function that have at most `longest` tokens, and their tokens altogether.
+fn fitting(records: &[VulnerabilityRecord], longest: usize, prompts: usize) -> (usize, usize) {
+    let lengths = records.iter().map(|record| PROMPT_TOKENS + record.vulnerable.len() / BYTES_A_TOKEN);
+    let (documents, tokens) = lengths
+        .filter(|tokens| *tokens <= longest)
+        .fold((0_usize, 0_usize), |(documents, sum), tokens| (documents + 1, sum.saturating_add(tokens)));
+    (documents.saturating_mul(prompts), tokens.saturating_mul(prompts))
 }
 
 fn evaluation_line(recipe: &Recipe, models: usize) -> String {
