@@ -93,6 +93,30 @@ pub enum ModelError {
         /// The type in the file.
         found: String,
     },
+    /// A weight that is NaN or infinite.
+    #[error("{}: tensor {tensor} holds {value} at place {place}", file.display())]
+    NotFinite {
+        /// The weights file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Where in the tensor, counted row by row.
+        place: usize,
+        /// The number.
+        value: f32,
+    },
+    /// An adapter that belongs to another base model.
+    #[error("the adapter does not fit this base model: {what}")]
+    OtherBase {
+        /// What does not fit.
+        what: String,
+    },
+    /// Something that needs trainable weights was asked of a model whose weights are kept in fewer bits.
+    #[error("{what} needs float32 weights, but this model's are kept as bfloat16")]
+    Frozen {
+        /// What was asked.
+        what: &'static str,
+    },
     /// A batch, row or prompt that the model cannot take.
     #[error("{what}")]
     Input {
@@ -114,7 +138,7 @@ impl ModelError {
             ),
             ModelError::Io { .. } | ModelError::Tensor(_) => return None,
             ModelError::ConfigSyntax { .. } => {
-                "use the config.json that came with the model, in the Hugging Face layout of qwen2".into()
+                "use the config.json that came with the model, in the Hugging Face layout".into()
             }
             ModelError::Unsupported { supported, .. } => format!("supported: {supported}"),
             ModelError::InvalidConfig { .. } => "correct config.json or the model section of the recipe".into(),
@@ -130,6 +154,13 @@ impl ModelError {
             }
             ModelError::Shape { .. } => "config.json and the weights belong to different models".into(),
             ModelError::DataType { .. } => "convert the checkpoint to float32 or bfloat16; quantised weights are not read".into(),
+            ModelError::NotFinite { .. } => {
+                "the model was saved after its training had failed: use an earlier checkpoint".into()
+            }
+            ModelError::OtherBase { .. } => {
+                "load the base model that the adapter was trained on (adapter_config.json may name it)".into()
+            }
+            ModelError::Frozen { .. } => "load the model in float32, or train an adapter on it".into(),
             ModelError::Input { .. } => return None,
         })
     }

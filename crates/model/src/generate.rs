@@ -13,9 +13,6 @@ use crate::error::ModelError;
 use crate::kernels::attention::{Cache, Heads, attend};
 use crate::kernels::matmul::PackedMatrix;
 use crate::kernels::rows::{Norm, Rotary, SwiGlu, run};
-use crate::ops::attention::AttentionWeights;
-use crate::ops::feed_forward::FeedForwardWeights;
-use crate::ops::{numbers, with_numbers};
 use crate::packed::check_ids;
 use crate::sampling::{Finish, Sampler, SamplingOptions};
 
@@ -90,7 +87,8 @@ impl Model {
 struct DecodingLayer {
     attention_norm: Vec<f32>,
     qkv: PackedMatrix,
-    bias: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    head_norms: Option<(Vec<f32>, Vec<f32>)>,
     out: PackedMatrix,
     feed_forward_norm: Vec<f32>,
     gate_up: PackedMatrix,
@@ -119,19 +117,20 @@ impl DecodingWeights {
         let layers = (0..config.num_hidden_layers)
             .into_par_iter()
             .map(|layer| {
-                let attention = AttentionWeights::read(&model.attention_parameters(layer))?;
-                let feed_forward = FeedForwardWeights::read(&model.feed_forward_parameters(layer))?;
-                Ok(DecodingLayer {
+                let attention = model.attention_weights(layer);
+                let feed_forward = model.feed_forward_weights(layer);
+                DecodingLayer {
                     attention_norm: attention.norm,
                     qkv: PackedMatrix::new(&attention.qkv, hidden),
                     bias: attention.bias,
+                    head_norms: attention.query_norm.zip(attention.key_norm),
                     out: PackedMatrix::new(&attention.out, heads.out()),
                     feed_forward_norm: feed_forward.norm,
                     gate_up: PackedMatrix::new(&feed_forward.gate_up, hidden),
                     down: PackedMatrix::new(&feed_forward.down, feed),
-                })
+                }
             })
-            .collect::<candle_core::Result<Vec<_>>>()?;
+            .collect();
         Ok(DecodingWeights {
             heads,
             hidden,
@@ -139,10 +138,10 @@ impl DecodingWeights {
             vocabulary: config.vocab_size,
             epsilon: model.epsilon(),
             rotary: model.rotary(positions),
-            embedding: numbers(model.embedding_weight())?,
+            embedding: model.weights().embedding.read().to_vec(),
             layers,
-            norm: numbers(model.norm_weight())?,
-            head: with_numbers(model.head_weight(), |head| Ok(PackedMatrix::new(head, hidden)))?,
+            norm: model.weights().norm.read().to_vec(),
+            head: PackedMatrix::new(&model.weights().head().read(), hidden),
         })
     }
 }
@@ -250,10 +249,22 @@ impl<'a> Shard<'a> {
         let mut active = vec![0.0; count * weights.feed];
         for (layer, caches) in weights.layers.iter().zip(&mut self.caches) {
             run(Norm { x: &x, weight: &layer.attention_norm, epsilon: weights.epsilon, out: &mut normed });
-            for row in qkv.chunks_exact_mut(heads.row()) {
-                row.copy_from_slice(&layer.bias);
+            if let Some(bias) = &layer.bias {
+                qkv.chunks_exact_mut(heads.row()).for_each(|row| row.copy_from_slice(bias));
             }
-            layer.qkv.multiply(&normed, &mut qkv, true);
+            layer.qkv.multiply(&normed, &mut qkv, layer.bias.is_some());
+            if let Some((query_norm, key_norm)) = &layer.head_norms {
+                let query = heads.query * heads.width;
+                let turned = query + heads.key * heads.width;
+                let mut raw = vec![0.0; turned];
+                for row in qkv.chunks_exact_mut(heads.row()) {
+                    raw.copy_from_slice(&row[..turned]);
+                    let (out_query, out_key) = row[..turned].split_at_mut(query);
+                    let epsilon = weights.epsilon;
+                    run(Norm { x: &raw[..query], weight: query_norm, epsilon, out: out_query });
+                    run(Norm { x: &raw[query..], weight: key_norm, epsilon, out: out_key });
+                }
+            }
             for (qkv, row) in qkv.chunks_exact_mut(heads.row()).zip(rows) {
                 weights.rotary.turn(qkv, heads.query + heads.key, row.position, 1.0);
                 caches[row.request].push(heads, qkv);

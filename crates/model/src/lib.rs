@@ -1,7 +1,8 @@
-//! The decoder language model: load, forward, backward, sample, save.
+//! The decoder language model: load, forward, backward, adapt, sample, save.
 //!
-//! A Qwen2 decoder (Qwen2, Qwen2.5, Qwen2.5-Coder) in the Hugging Face layout, in f32 on the CPU. Training goes through
-//! candle's tape with two fused nodes a layer, whose backward passes are written by hand; sampling goes past the tape, with a
+//! Qwen2 (with Qwen2.5 and Qwen2.5-Coder), Qwen3 (dense) and Llama decoders in the Hugging Face layout, on the CPU. Training
+//! goes through candle's tape with one fused node a layer, whose backward pass is written by hand and adds the gradients to
+//! the weights themselves; with an adapter ([`Adapter`]) the base is frozen and shared. Sampling goes past the tape, with a
 //! cache of keys and values and all prompts in one batch. Nothing of size tokens × vocabulary is ever held.
 //!
 //! This crate knows nothing of security, rewards, losses or optimisers, and it turns no text into ids.
@@ -15,8 +16,8 @@
 //! let batch = Packed::new(&[&[1, 2, 3], &[4, 5]]);
 //! let hidden = model.hidden(&batch)?;
 //! let scores = model.score(&hidden, &[0, 1, 3], &[2, 3, 5], 1.0)?;
-//! let gradients = scores.log_prob.mean_all()?.neg()?.backward()?;
-//! assert!(model.parameters().iter().all(|(_, parameter)| gradients.get(parameter).is_some()));
+//! scores.log_prob.mean_all()?.neg()?.backward()?;
+//! assert!(model.parameters().iter().all(|parameter| parameter.gradient().is_some()));
 //! // Sampling.
 //! let options = SamplingOptions { maximum_new_tokens: 5, ..SamplingOptions::default() };
 //! let answers = model.generate(&[vec![1, 2, 3]], &[options])?;
@@ -31,13 +32,18 @@ mod decoder;
 mod error;
 mod generate;
 mod kernels;
+mod layers;
+mod lora;
 mod ops;
 mod packed;
+mod parameter;
 mod sampling;
 
-pub use config::{Config, RopeParameters};
-pub use decoder::{Model, TokenScores};
+pub use config::{Architecture, Config, RopeParameters};
+pub use decoder::{Model, Pass, TokenScores};
 pub use error::ModelError;
 pub use generate::Generation;
+pub use lora::{Adapter, LoraConfig, Target};
 pub use packed::Packed;
+pub use parameter::{Parameter, Precision};
 pub use sampling::{Finish, SamplingOptions};

@@ -1,13 +1,13 @@
-//! Parity with transformers 5.10.4 on torch 2.9.1 (CPU, float32, eager attention): logits, log-probabilities, entropies, loss,
-//! gradients and greedy text of two tiny random Qwen2 models.
+//! Parity with transformers 5.10.4 on torch 2.9.1 and PEFT 0.21.2 (CPU, float32, eager attention): logits, log-probabilities,
+//! entropies, loss, gradients and greedy text of four tiny random models, and logits and gradients with an adapter on them.
 //!
 //! The numbers are looked for under `VUL2SAFE_GOLDEN` or beside the workspace; where they are absent the tests say so and pass.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use vul2safe_model::{Model, Packed, SamplingOptions};
+use vul2safe_model::{Adapter, Model, Packed, Parameter, SamplingOptions};
 
 #[derive(serde::Deserialize)]
 struct Expected {
@@ -17,9 +17,11 @@ struct Expected {
     loss_tokens: usize,
     grad_norm: f64,
     greedy: Vec<Vec<u32>>,
+    lora_loss: f64,
 }
 
 struct Golden {
+    folder: PathBuf,
     model: Model,
     expected: Expected,
     tensors: HashMap<String, Tensor>,
@@ -39,21 +41,22 @@ fn golden(name: &str) -> Option<Golden> {
     Some(Golden {
         model: Model::load(&folder).expect("the golden model loads"),
         expected: serde_json::from_slice(&text).expect("expected.json has the documented fields"),
-        tensors: candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu)
-            .expect("tensors"),
+        tensors: tensors(&folder.join("expected.safetensors")),
+        folder,
     })
+}
+
+fn tensors(path: &Path) -> HashMap<String, Tensor> {
+    candle_core::safetensors::load(path, &Device::Cpu).expect("tensors")
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("f32 numbers")
 }
 
-fn check(name: &str) {
-    let Some(Golden { model, expected, tensors }) = golden(name) else { return };
-    let sequences: Vec<&[u32]> = expected.sequences.iter().map(Vec::as_slice).collect();
-    let batch = Packed::new(&sequences);
-
-    let logits = numbers(&model.logits(&batch).expect("logits"));
+/// Largest distance of the logits from `logits.<i>` of each sequence.
+fn check_logits(name: &str, model: &Model, batch: &Packed, tensors: &HashMap<String, Tensor>) {
+    let logits = numbers(&model.logits(batch).expect("logits"));
     let vocabulary = model.config().vocab_size;
     let mut worst = 0.0f32;
     for (index, pair) in batch.offsets.windows(2).enumerate() {
@@ -64,6 +67,54 @@ fn check(name: &str) {
     }
     println!("{name}: logits differ by at most {worst:e}");
     assert!(worst <= 2e-4, "{name}: logits differ by {worst}");
+}
+
+/// Token-mean loss over the completions, whose gradients go to the parameters.
+fn backward(model: &Model, batch: &Packed, expected: &Expected) -> f64 {
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (pair, prompt) in batch.offsets.windows(2).zip(&expected.prompt_lengths) {
+        for row in pair[0] + *prompt as u32 - 1..pair[1] - 1 {
+            rows.push(row);
+            targets.push(batch.ids[row as usize + 1]);
+        }
+    }
+    assert_eq!(rows.len(), expected.loss_tokens);
+    let hidden = model.hidden(batch).expect("hidden");
+    let scores = model.score(&hidden, &rows, &targets, 1.0).expect("scores");
+    let loss = scores.log_prob.mean_all().and_then(|mean| mean.neg()).expect("loss");
+    loss.backward().expect("backward");
+    f64::from(loss.to_scalar::<f32>().expect("a number"))
+}
+
+/// Compares every gradient with `grad.<name>`; gives the norm of all.
+fn check_gradients(name: &str, parameters: &[Parameter], tensors: &HashMap<String, Tensor>) -> f64 {
+    let mut squares = 0.0f64;
+    let mut worst = 0.0f32;
+    for parameter in parameters {
+        let at = parameter.name();
+        let got = parameter.gradient().unwrap_or_else(|| panic!("{name}: no gradient for {at}"));
+        let want = numbers(&tensors[&format!("grad.{at}")]);
+        assert_eq!(got.len(), want.len());
+        let scale = want.iter().fold(0.0f32, |scale, want| scale.max(want.abs()));
+        let difference = got.iter().zip(&want).fold(0.0f32, |most, (got, want)| most.max((got - want).abs()));
+        squares += got.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+        // The gradient of a key's bias is zero in exact arithmetic, because softmax ignores a constant: there, rounding
+        // is all there is, and it is compared on the scale of the whole gradient.
+        let relative = difference / scale.max(1e-5);
+        worst = worst.max(relative);
+        assert!(relative <= 1e-3, "{name}: gradient of {at} differs by {difference} of {scale}");
+    }
+    println!("{name}: gradients differ by at most {worst:e} of each tensor's largest");
+    squares.sqrt()
+}
+
+fn check(name: &str) {
+    let Some(Golden { folder, model, expected, tensors: golden }) = golden(name) else { return };
+    let tensors_of = tensors;
+    let tensors = golden;
+    let sequences: Vec<&[u32]> = expected.sequences.iter().map(Vec::as_slice).collect();
+    let batch = Packed::new(&sequences);
+    check_logits(name, &model, &batch, &tensors);
 
     // Every row's entropy, and the log-probability of the token that follows it.
     let hidden = model.hidden(&batch).expect("hidden");
@@ -84,39 +135,17 @@ fn check(name: &str) {
         assert_eq!(detached, log_probs, "the pass without a tape differs");
     }
 
-    let (mut rows, mut targets) = (Vec::new(), Vec::new());
-    for (pair, prompt) in batch.offsets.windows(2).zip(&expected.prompt_lengths) {
-        for row in pair[0] + *prompt as u32 - 1..pair[1] - 1 {
-            rows.push(row);
-            targets.push(batch.ids[row as usize + 1]);
-        }
+    for checkpointing in [false, true] {
+        model.set_checkpointing(checkpointing);
+        model.parameters().iter().for_each(Parameter::clear_gradient);
+        let loss = backward(&model, &batch, &expected);
+        assert!((loss - expected.loss).abs() <= 2e-5, "{name}: loss {loss}, expected {}", expected.loss);
+        let norm = check_gradients(name, model.parameters(), &tensors);
+        assert!(
+            (norm - expected.grad_norm).abs() <= 1e-4 * expected.grad_norm,
+            "{name}: gradient norm {norm}"
+        );
     }
-    assert_eq!(rows.len(), expected.loss_tokens);
-    let scores = model.score(&hidden, &rows, &targets, 1.0).expect("scores");
-    let loss = scores.log_prob.mean_all().and_then(|mean| mean.neg()).expect("loss");
-    let value = f64::from(loss.to_scalar::<f32>().expect("a number"));
-    assert!((value - expected.loss).abs() <= 2e-5, "{name}: loss {value}, expected {}", expected.loss);
-
-    let gradients = loss.backward().expect("backward");
-    let mut squares = 0.0f64;
-    let mut worst = 0.0f32;
-    for (parameter, variable) in model.parameters() {
-        let got =
-            numbers(gradients.get(variable).unwrap_or_else(|| panic!("{name}: no gradient for {parameter}")));
-        let want = numbers(&tensors[&format!("grad.{parameter}")]);
-        assert_eq!(got.len(), want.len());
-        let scale = want.iter().fold(0.0f32, |scale, want| scale.max(want.abs()));
-        let difference = got.iter().zip(&want).fold(0.0f32, |most, (got, want)| most.max((got - want).abs()));
-        squares += got.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
-        // The gradient of a key's bias is zero in exact arithmetic, because softmax ignores a constant: there, rounding
-        // is all there is, and it is compared on the scale of the whole gradient.
-        let relative = difference / scale.max(1e-5);
-        worst = worst.max(relative);
-        assert!(relative <= 1e-3, "{name}: gradient of {parameter} differs by {difference} of {scale}");
-    }
-    println!("{name}: gradients differ by at most {worst:e} of each tensor's largest");
-    let norm = squares.sqrt();
-    assert!((norm - expected.grad_norm).abs() <= 1e-4 * expected.grad_norm, "{name}: gradient norm {norm}");
 
     let prompts = expected.sequences.clone();
     let options = SamplingOptions { maximum_new_tokens: 24, temperature: 0.0, ..SamplingOptions::default() };
@@ -124,6 +153,23 @@ fn check(name: &str) {
     for (answer, greedy) in answers.iter().zip(&expected.greedy) {
         assert_eq!(&answer.ids, greedy, "{name}: greedy text");
     }
+
+    let adapter = Adapter::load(&folder.join("adapter"), model.config()).expect("the adapter loads");
+    let adapted = model.with_adapter(adapter.clone()).expect("the adapter fits");
+    let with_adapter = tensors_of(&folder.join("expected_lora.safetensors"));
+    let lora = format!("{name} with an adapter");
+    check_logits(&lora, &adapted, &batch, &with_adapter);
+    let loss = backward(&adapted, &batch, &expected);
+    assert!((loss - expected.lora_loss).abs() <= 2e-5, "{lora}: loss {loss}, not {}", expected.lora_loss);
+    check_gradients(&lora, adapted.parameters(), &with_adapter);
+    let merged = adapted.merge().expect("merging");
+    check_logits(&format!("{lora}, merged"), &merged, &batch, &with_adapter);
+    check_logits(
+        &format!("{lora}, unmerged"),
+        &merged.unmerge(&adapter).expect("unmerging"),
+        &batch,
+        &tensors,
+    );
 }
 
 #[test]
@@ -134,4 +180,14 @@ fn tied_qwen2_matches_transformers() {
 #[test]
 fn untied_qwen2_matches_transformers() {
     check("qwen2-untied");
+}
+
+#[test]
+fn qwen3_matches_transformers() {
+    check("qwen3-tied");
+}
+
+#[test]
+fn llama_matches_transformers() {
+    check("llama");
 }

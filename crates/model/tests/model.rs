@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use candle_core::{Tensor, Var};
-use vul2safe_model::{Config, Finish, Model, ModelError, Packed, SamplingOptions};
+use candle_core::Tensor;
+use vul2safe_model::{Config, Finish, Model, ModelError, Packed, Parameter, SamplingOptions};
 
 fn config(tied: bool) -> Config {
     Config {
@@ -17,20 +17,16 @@ fn config(tied: bool) -> Config {
 /// A model whose biases and norms are not at their plain initial values, so that no gradient is zero by accident.
 fn model(tied: bool) -> Model {
     let model = Model::random(config(tied), 3).expect("a model");
-    for (index, (name, parameter)) in model.parameters().iter().enumerate() {
+    for (index, parameter) in model.parameters().iter().enumerate() {
+        let name = parameter.name();
         if name.ends_with("bias") || name.ends_with("norm.weight") {
             let base = if name.ends_with("bias") { 0.0 } else { 1.0 };
             let values: Vec<f32> =
-                (0..parameter.elem_count()).map(|at| base + 0.3 * ((at * 5 + index) as f32).sin()).collect();
-            set(parameter, values);
+                (0..parameter.count()).map(|at| base + 0.3 * ((at * 5 + index) as f32).sin()).collect();
+            parameter.set(&values).expect("the same count");
         }
     }
     model
-}
-
-fn set(parameter: &Var, values: Vec<f32>) {
-    let tensor = Tensor::from_vec(values, parameter.shape(), parameter.device()).expect("a tensor");
-    parameter.set(&tensor).expect("the same shape");
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f32> {
@@ -57,23 +53,26 @@ fn objective(model: &Model, temperature: f32) -> Tensor {
 
 fn check_gradients(tied: bool) {
     let model = model(tied);
-    let gradients = objective(&model, 0.8).backward().expect("backward");
-    for (name, parameter) in model.parameters() {
-        let gradient = numbers(gradients.get(parameter).unwrap_or_else(|| panic!("no gradient for {name}")));
+    objective(&model, 0.8).backward().expect("backward");
+    for parameter in model.parameters() {
+        let name = parameter.name();
+        let gradient = parameter.gradient().unwrap_or_else(|| panic!("no gradient for {name}"));
         if !name.ends_with("k_proj.bias") {
             assert!(gradient.iter().any(|value| value.abs() > 1e-6), "the gradient of {name} is zero");
         }
-        let values = numbers(parameter);
+        let values = parameter.numbers();
         // A directional derivative along a random-looking direction tests every element at once.
         let direction: Vec<f32> = (0..values.len()).map(|at| ((at * 37 % 101) as f32 * 0.7).sin()).collect();
         let length = direction.iter().map(|value| value * value).sum::<f32>().sqrt();
         let step = 4e-3 / length;
         let moved = |sign: f32| {
-            set(parameter, values.iter().zip(&direction).map(|(value, d)| value + sign * step * d).collect());
+            let moved: Vec<f32> =
+                values.iter().zip(&direction).map(|(value, d)| value + sign * step * d).collect();
+            parameter.set(&moved).expect("the same count");
             f64::from(objective(&model, 0.8).to_scalar::<f32>().expect("a number"))
         };
         let want = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step));
-        set(parameter, values.clone());
+        parameter.set(&values).expect("the same count");
         let got: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
         let tolerance = 2e-2 * want.abs() + 2e-3 * f64::from(length);
         assert!((got - want).abs() <= tolerance, "{name}: {got} along the direction, by differences {want}");
@@ -115,11 +114,13 @@ fn a_pass_without_a_tape_gives_the_same_bits() {
 fn two_backward_passes_through_one_graph_agree() {
     let model = model(true);
     let loss = objective(&model, 1.0);
-    let (first, second) = (loss.backward().expect("backward"), loss.backward().expect("backward again"));
-    for (name, parameter) in model.parameters() {
-        let numbers = |store: &candle_core::backprop::GradStore| store.get(parameter).map(numbers);
-        assert_eq!(numbers(&first), numbers(&second), "{name}");
-    }
+    let gradients = || {
+        loss.backward().expect("backward");
+        let found: Vec<_> = model.parameters().iter().map(Parameter::gradient).collect();
+        model.parameters().iter().for_each(Parameter::clear_gradient);
+        found
+    };
+    assert_eq!(gradients(), gradients());
 }
 
 #[test]
@@ -225,8 +226,8 @@ fn a_saved_model_reads_back_bit_for_bit() {
         let read = Model::load(folder.path()).expect("loading");
         assert_eq!(read.parameters().len(), saved.parameters().len());
         assert_eq!(read.config().rotary_base(), saved.config().rotary_base());
-        for ((name, a), (other, b)) in saved.parameters().iter().zip(read.parameters()) {
-            assert_eq!((name, numbers(a)), (other, numbers(b)));
+        for (a, b) in saved.parameters().iter().zip(read.parameters()) {
+            assert_eq!((a.name(), a.numbers()), (b.name(), b.numbers()));
         }
         let mut names: Vec<String> = std::fs::read_dir(folder.path())
             .expect("listing")
@@ -241,9 +242,9 @@ fn a_saved_model_reads_back_bit_for_bit() {
 fn a_duplicate_shares_nothing() {
     let original = model(true);
     let copy = original.duplicate().expect("a copy");
-    let before = numbers(&original.parameters()[0].1);
-    set(&copy.parameters()[0].1, vec![0.0; before.len()]);
-    assert_eq!(numbers(&original.parameters()[0].1), before);
+    let before = original.parameters()[0].numbers();
+    copy.parameters()[0].set(&vec![0.0; before.len()]).expect("the same count");
+    assert_eq!(original.parameters()[0].numbers(), before);
 }
 
 fn saved(folder: &Path) {
@@ -298,14 +299,18 @@ fn what_is_not_computed_is_refused() {
     for (key, value) in [
         ("model_type", serde_json::json!("mamba")),
         ("use_sliding_window", serde_json::json!(true)),
-        ("rope_scaling", serde_json::json!({"type": "yarn", "factor": 4.0})),
+        ("rope_parameters", serde_json::json!({"rope_type": "dynamic", "factor": 4.0})),
+        ("layer_types", serde_json::json!(["full_attention", "sliding_attention"])),
+        ("attention_bias", serde_json::json!(true)),
+        ("quantization_config", serde_json::json!({"bits": 4})),
         ("hidden_act", serde_json::json!("gelu")),
     ] {
         saved(folder.path());
         edit_config(folder.path(), key, value);
         let error = Model::load(folder.path()).expect_err(key);
         assert!(matches!(error, ModelError::Unsupported { .. }), "{error}");
-        assert!(error.to_string().contains(key) && error.hint().is_some(), "{error}");
+        let named = key.replace("rope_parameters", "rope_type");
+        assert!(error.to_string().contains(&named) && error.hint().is_some(), "{error}");
     }
     std::fs::write(folder.path().join("config.json"), "{").expect("writing");
     assert!(matches!(Model::load(folder.path()), Err(ModelError::ConfigSyntax { .. })));

@@ -156,13 +156,12 @@ impl Kernel for SwiGlu<'_> {
     }
 }
 
-/// Gradient of SwiGLU: writes `dgate_up`, and the activation once more into `out`.
+/// Gradient of SwiGLU: writes the gradients of gate and up over them, and the activation once more into `out`.
 pub(crate) struct SwiGluBackward<'a> {
-    pub(crate) gate_up: &'a [f32],
+    pub(crate) gate_up: &'a mut [f32],
     pub(crate) width: usize,
     pub(crate) dout: &'a [f32],
     pub(crate) out: &'a mut [f32],
-    pub(crate) dgate_up: &'a mut [f32],
 }
 
 impl Kernel for SwiGluBackward<'_> {
@@ -170,20 +169,17 @@ impl Kernel for SwiGluBackward<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let width = self.width;
-        let inputs = self.gate_up.chunks_exact(2 * width).zip(self.dout.chunks_exact(width));
-        let outputs = self.out.chunks_exact_mut(width).zip(self.dgate_up.chunks_exact_mut(2 * width));
-        for ((row, dout), (out, dgate_up)) in inputs.zip(outputs) {
-            let (gate, up, dout, out) =
-                (row.as_ptr(), row[width..].as_ptr(), dout.as_ptr(), out.as_mut_ptr());
-            let (dgate, dup) = dgate_up.split_at_mut(width);
-            let (dgate, dup) = (dgate.as_mut_ptr(), dup.as_mut_ptr());
+        let rows = self.gate_up.chunks_exact_mut(2 * width).zip(self.dout.chunks_exact(width));
+        for ((row, dout), out) in rows.zip(self.out.chunks_exact_mut(width)) {
+            let (gate, up) = row.split_at_mut(width);
+            let (gate, up, dout, out) = (gate.as_mut_ptr(), up.as_mut_ptr(), dout.as_ptr(), out.as_mut_ptr());
             // SAFETY: every part is `width` long.
             unsafe {
                 lanes!(S, width, at => {
                     let (value, dg, du) = swiglu_gradient::<S>(S::load(gate.add(at)), S::load(up.add(at)), S::load(dout.add(at)));
                     S::store(out.add(at), value);
-                    S::store(dgate.add(at), dg);
-                    S::store(dup.add(at), du);
+                    S::store(gate.add(at), dg);
+                    S::store(up.add(at), du);
                 }, count => {
                     let (value, dg, du) = swiglu_gradient::<S>(
                         S::load_partial(gate.add(at), count),
@@ -191,8 +187,8 @@ impl Kernel for SwiGluBackward<'_> {
                         S::load_partial(dout.add(at), count),
                     );
                     S::store_partial(out.add(at), value, count);
-                    S::store_partial(dgate.add(at), dg, count);
-                    S::store_partial(dup.add(at), du, count);
+                    S::store_partial(gate.add(at), dg, count);
+                    S::store_partial(up.add(at), du, count);
                 });
             }
         }
@@ -224,15 +220,12 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// The table for `positions` positions; angles are those of position · base^(−2i/width), computed in f32 as
-    /// transformers does.
-    pub(crate) fn new(positions: usize, head_width: usize, base: f64) -> Rotary {
-        let half = head_width / 2;
-        let frequency: Vec<f32> =
-            (0..half).map(|i| 1.0 / (base as f32).powf((2 * i) as f32 / head_width as f32)).collect();
-        let angles = (0..positions).flat_map(|position| frequency.iter().map(move |f| position as f32 * f));
-        let (cosine, sine) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
-        Rotary { half, cosine, sine }
+    /// The table for `positions` positions: cosine and sine of position · frequency, times `factor`, in f32 as transformers
+    /// computes them.
+    pub(crate) fn new(positions: usize, frequencies: &[f32], factor: f32) -> Rotary {
+        let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+        let (cosine, sine) = angles.map(|angle| (factor * angle.cos(), factor * angle.sin())).unzip();
+        Rotary { half: frequencies.len(), cosine, sine }
     }
 
     /// Number of positions in the table.

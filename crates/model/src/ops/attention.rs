@@ -1,263 +1,201 @@
-//! The attention half of a layer as one node: `x + o(attention(rotate(q(n), k(n)), v(n)))` with n = RMSNorm(x).
+//! The attention half of a layer: `x + o(attention(rotate(q(n), k(n)), v(n)))` with n = RMSNorm(x), where q and k go through
+//! a norm of each head first in Qwen3.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::norm::{norm_backward, sum_in_order};
-use super::{Tray, input, numbers, tensor, with_numbers};
-use crate::kernels::attention::{self, Heads, Saved};
+use super::Context;
+use super::linear::Linear;
+use super::norm::{keep_gradient, norm_backward};
+use crate::kernels::attention::{self, Saved};
 use crate::kernels::buffer::Buffer;
-use crate::kernels::matmul::{ROW_BLOCK, Strided, gemm, weight_gradient};
-use crate::kernels::rows::{Norm, Rotary, Turn, run};
-
-/// The parameters' numbers, with query, key and value as one matrix.
-pub(crate) struct AttentionWeights {
-    pub(crate) norm: Vec<f32>,
-    /// `[(query + 2·key)·width, hidden]`.
-    pub(crate) qkv: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
-    /// `[hidden, query·width]`.
-    pub(crate) out: Vec<f32>,
-}
-
-impl AttentionWeights {
-    /// Copies them out of the tensors norm, q, q bias, k, k bias, v, v bias, o.
-    pub(crate) fn read(parameters: &[Tensor; 8]) -> Result<AttentionWeights> {
-        let [norm, q, q_bias, k, k_bias, v, v_bias, out] = parameters;
-        let join = |parts: [&Tensor; 3]| -> Result<Vec<f32>> {
-            let mut joined = Vec::with_capacity(parts.iter().map(|part| part.elem_count()).sum());
-            for part in parts {
-                with_numbers(part, |part| {
-                    joined.extend_from_slice(part);
-                    Ok(())
-                })?;
-            }
-            Ok(joined)
-        };
-        Ok(AttentionWeights {
-            norm: numbers(norm)?,
-            qkv: join([q, k, v])?,
-            bias: join([q_bias, k_bias, v_bias])?,
-            out: numbers(out)?,
-        })
-    }
-}
-
-/// Where the sequences of a batch lie, and the position of every token.
-#[derive(Debug)]
-pub(crate) struct Places {
-    pub(crate) offsets: Vec<u32>,
-    pub(crate) positions: Vec<u32>,
-    pub(crate) rotary: Arc<Rotary>,
-}
-
-impl Places {
-    /// The places of packed sequences, each starting at position 0.
-    pub(crate) fn new(offsets: &[u32], rotary: Arc<Rotary>) -> Places {
-        let positions = offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]).collect();
-        Places { offsets: offsets.to_vec(), positions, rotary }
-    }
-}
+use crate::kernels::matmul::{ROW_BLOCK, Strided};
+use crate::kernels::rows::{Norm, NormBackward, Turn, run};
+use crate::layers::Layer;
+use crate::parameter::Numbers;
 
 /// What the backward pass needs of the forward pass.
 pub(crate) struct Kept {
     /// Query, key and value rows after the rotary embedding.
     qkv: Buffer,
+    /// Query and key rows before their norms, where they have norms.
+    raw: Option<Buffer>,
     /// What attention gave, before the output projection.
     attended: Buffer,
     log_sum_exp: Buffer,
 }
 
-/// `x [tokens, hidden]` and the thread of the eight parameters → `[tokens, hidden]`.
-pub(crate) struct Attention {
-    /// norm, q, q bias, k, k bias, v, v bias, o.
-    pub(crate) parameters: [Tensor; 8],
-    pub(crate) heads: Heads,
-    pub(crate) epsilon: f32,
-    pub(crate) places: Arc<Places>,
-    pub(crate) tray: Tray,
-    pub(crate) saved: Mutex<Option<Kept>>,
-    /// Whether a backward pass may come.
-    pub(crate) keep: bool,
+/// The attention half with its numbers at hand.
+pub(crate) struct Attention<'a> {
+    layer: &'a Layer,
+    context: &'a Context,
+    norm: Numbers<'a>,
+    /// Query, key and value.
+    inward: [Linear<'a>; 3],
+    head_norms: Option<(Numbers<'a>, Numbers<'a>)>,
+    out: Linear<'a>,
 }
 
-impl Attention {
-    /// The forward pass over slices.
-    pub(crate) fn forward(
-        x: &[f32],
-        weights: &AttentionWeights,
-        heads: Heads,
-        epsilon: f32,
-        places: &Places,
-    ) -> (Vec<f32>, Kept) {
-        let hidden = weights.norm.len();
-        let tokens = x.len() / hidden;
-        let row = heads.row();
+impl<'a> Attention<'a> {
+    /// `index` is the layer's place in the model.
+    pub(crate) fn new(layer: &'a Layer, index: usize, context: &'a Context) -> Attention<'a> {
+        let linear = |projection, place| Linear::new(projection, context.dropout_seed(index, place));
+        Attention {
+            layer,
+            context,
+            norm: layer.attention_norm.read(),
+            inward: [linear(&layer.query, 0), linear(&layer.key, 1), linear(&layer.value, 2)],
+            head_norms: layer.head_norms.as_ref().map(|(query, key)| (query.read(), key.read())),
+            out: linear(&layer.out, 3),
+        }
+    }
+
+    /// Writes query, key and value of some rows into `qkv`, turned; and query and key as they were before their norms into
+    /// `raw`, which is empty where there are no norms.
+    fn project(&self, x: &[f32], first: usize, qkv: &mut [f32], raw: &mut [f32]) {
+        let (heads, hidden, epsilon) = (self.context.heads, self.norm.len(), self.context.epsilon);
+        let (row, rows) = (heads.row(), x.len() / hidden);
+        let mut normed = Buffer::new(rows * hidden);
+        run(Norm { x, weight: &self.norm, epsilon, out: &mut normed });
+        let mut at = 0;
+        for linear in &self.inward {
+            linear.forward(&normed, first, &mut qkv[at..], row, false);
+            at += linear.outputs();
+        }
+        if let Some((query_norm, key_norm)) = &self.head_norms {
+            let query = heads.query * heads.width;
+            let turned = raw.len() / rows;
+            for (qkv, raw) in qkv.chunks_exact_mut(row).zip(raw.chunks_exact_mut(turned)) {
+                raw.copy_from_slice(&qkv[..turned]);
+                let (out_query, out_key) = qkv[..turned].split_at_mut(query);
+                run(Norm { x: &raw[..query], weight: query_norm, epsilon, out: out_query });
+                run(Norm { x: &raw[query..], weight: key_norm, epsilon, out: out_key });
+            }
+        }
+        run(Turn {
+            rotary: &self.context.rotary,
+            rows: qkv,
+            row,
+            heads: heads.query + heads.key,
+            positions: &self.context.positions[first..first + rows],
+            direction: 1.0,
+            total: None,
+        });
+    }
+
+    /// The forward pass.
+    pub(crate) fn forward(&self, x: &[f32]) -> (Vec<f32>, Kept) {
+        let (heads, hidden) = (self.context.heads, self.norm.len());
+        let (tokens, row, width) = (x.len() / hidden, heads.row(), heads.out());
         let mut qkv = Buffer::new(tokens * row);
-        x.par_chunks(ROW_BLOCK * hidden)
-            .zip(qkv.par_chunks_mut(ROW_BLOCK * row))
-            .zip(places.positions.par_chunks(ROW_BLOCK))
-            .for_each(|((x, qkv), positions)| {
-                let rows = positions.len();
-                let mut normed = Buffer::new(rows * hidden);
-                run(Norm { x, weight: &weights.norm, epsilon, out: &mut normed });
-                for target in qkv.chunks_exact_mut(row) {
-                    target.copy_from_slice(&weights.bias);
-                }
-                let weight = Strided::rows(&weights.qkv, hidden).transposed();
-                gemm(rows, row, hidden, qkv, row, true, Strided::rows(&normed, hidden), weight);
-                run(Turn {
-                    rotary: &places.rotary,
-                    rows: qkv,
-                    row,
-                    heads: heads.query + heads.key,
-                    positions,
-                    direction: 1.0,
-                    total: None,
-                });
+        let turned = if self.head_norms.is_some() { (heads.query + heads.key) * heads.width } else { 0 };
+        let mut raw = Buffer::new(tokens * turned);
+        let blocks = x.par_chunks(ROW_BLOCK * hidden).zip(qkv.par_chunks_mut(ROW_BLOCK * row)).enumerate();
+        if turned > 0 {
+            blocks.zip(raw.par_chunks_mut(ROW_BLOCK * turned)).for_each(|((index, (x, qkv)), raw)| {
+                self.project(x, index * ROW_BLOCK, qkv, raw);
             });
-        let width = heads.out();
+        } else {
+            blocks.for_each(|(index, (x, qkv))| self.project(x, index * ROW_BLOCK, qkv, &mut []));
+        }
         let mut attended = Buffer::new(tokens * width);
         let mut log_sum_exp = Buffer::new(tokens * heads.query);
-        attention::forward(&qkv, &places.offsets, heads, &mut attended, &mut log_sum_exp);
+        attention::forward(&qkv, &self.context.offsets, heads, &mut attended, &mut log_sum_exp);
         let mut out = x.to_vec();
-        out.par_chunks_mut(ROW_BLOCK * hidden).zip(attended.par_chunks(ROW_BLOCK * width)).for_each(
-            |(out, attended)| {
-                let weight = Strided::rows(&weights.out, width).transposed();
-                gemm(
-                    out.len() / hidden,
-                    hidden,
-                    width,
-                    out,
-                    hidden,
-                    true,
-                    Strided::rows(attended, width),
-                    weight,
-                );
-            },
-        );
-        (out, Kept { qkv, attended, log_sum_exp })
+        out.par_chunks_mut(ROW_BLOCK * hidden)
+            .zip(attended.par_chunks(ROW_BLOCK * width))
+            .enumerate()
+            .for_each(|(index, (out, attended))| {
+                self.out.forward(attended, index * ROW_BLOCK, out, hidden, true);
+            });
+        (out, Kept { qkv, raw: (turned > 0).then_some(raw), attended, log_sum_exp })
     }
 
-    fn backward(&self, x: &[f32], kept: &Kept, dy: &[f32]) -> Result<(Vec<f32>, Vec<Tensor>)> {
-        let weights = AttentionWeights::read(&self.parameters)?;
-        let (heads, hidden) = (self.heads, weights.norm.len());
-        let tokens = x.len() / hidden;
-        let (row, width) = (heads.row(), heads.out());
+    /// Gradient of the input from that of the output; gradients of the weights go to the weights.
+    pub(crate) fn backward(&self, x: &[f32], kept: Kept, dy: Vec<f32>) -> Vec<f32> {
+        let (heads, hidden, context) = (self.context.heads, self.norm.len(), self.context);
+        let (tokens, row, width) = (x.len() / hidden, heads.row(), heads.out());
         let mut dattended = Buffer::new(tokens * width);
-        dattended.par_chunks_mut(ROW_BLOCK * width).zip(dy.par_chunks(ROW_BLOCK * hidden)).for_each(
-            |(dattended, dy)| {
-                let weight = Strided::rows(&weights.out, width);
-                gemm(
-                    dy.len() / hidden,
-                    width,
-                    hidden,
-                    dattended,
-                    width,
-                    false,
-                    Strided::rows(dy, hidden),
-                    weight,
-                );
-            },
-        );
+        dattended
+            .par_chunks_mut(ROW_BLOCK * width)
+            .zip(dy.par_chunks(ROW_BLOCK * hidden))
+            .enumerate()
+            .for_each(|(index, (dattended, dy))| {
+                let (rows, dy) = (dy.len() / hidden, Strided::rows(dy, hidden));
+                self.out.input_gradient(rows, dy, index * ROW_BLOCK, dattended, false);
+            });
+        self.out.weight_gradients(tokens, Strided::rows(&dy, hidden), &kept.attended, context.train_base);
         let mut dqkv = Buffer::new(tokens * row);
         let saved = Saved { qkv: &kept.qkv, out: &kept.attended, log_sum_exp: &kept.log_sum_exp };
-        attention::backward(saved, &dattended, &self.places.offsets, heads, &mut dqkv);
-        let mut dout = vec![0.0; weights.out.len()];
-        let attended = Strided::rows(&kept.attended, width);
-        weight_gradient(tokens, &mut dout, width, Strided::rows(dy, hidden), attended, false);
+        attention::backward(saved, &dattended, &context.offsets, heads, &mut dqkv);
+        drop(dattended);
+        let raw = kept.raw;
+        drop((kept.qkv, kept.attended, kept.log_sum_exp));
+
+        dqkv.par_chunks_mut(ROW_BLOCK * row).zip(context.positions.par_chunks(ROW_BLOCK)).for_each(
+            |(rows, positions)| {
+                let (rotary, heads) = (&context.rotary, heads.query + heads.key);
+                run(Turn { rotary, rows, row, heads, positions, direction: -1.0, total: None });
+            },
+        );
+        if let (Some(raw), Some(norms)) = (&raw, &self.head_norms) {
+            self.head_norms_backward(raw, norms, &mut dqkv);
+        }
+        drop(raw);
 
         let mut normed = Buffer::new(x.len());
-        drop(dattended);
         let mut dnormed = Buffer::new(x.len());
-        let bias_parts: Vec<Vec<f32>> = x
-            .par_chunks(ROW_BLOCK * hidden)
-            .zip(dqkv.par_chunks_mut(ROW_BLOCK * row).zip(self.places.positions.par_chunks(ROW_BLOCK)))
+        x.par_chunks(ROW_BLOCK * hidden)
+            .zip(dqkv.par_chunks(ROW_BLOCK * row))
             .zip(normed.par_chunks_mut(ROW_BLOCK * hidden).zip(dnormed.par_chunks_mut(ROW_BLOCK * hidden)))
-            .map(|((x, (dqkv, positions)), (normed, dnormed))| {
-                run(Norm { x, weight: &weights.norm, epsilon: self.epsilon, out: normed });
-                let mut dbias = vec![0.0; row];
-                run(Turn {
-                    rotary: &self.places.rotary,
-                    rows: dqkv,
-                    row,
-                    heads: heads.query + heads.key,
-                    positions,
-                    direction: -1.0,
-                    total: Some(&mut dbias),
-                });
-                let weight = Strided::rows(&weights.qkv, hidden);
-                gemm(positions.len(), hidden, row, dnormed, hidden, false, Strided::rows(dqkv, row), weight);
-                dbias
+            .enumerate()
+            .for_each(|(index, ((x, dqkv), (normed, dnormed)))| {
+                run(Norm { x, weight: &self.norm, epsilon: context.epsilon, out: normed });
+                let mut at = 0;
+                for linear in &self.inward {
+                    let dy = Strided::rows(&dqkv[at..], row);
+                    linear.input_gradient(x.len() / hidden, dy, index * ROW_BLOCK, dnormed, at > 0);
+                    at += linear.outputs();
+                }
+            });
+        let mut at = 0;
+        for linear in &self.inward {
+            linear.weight_gradients(tokens, Strided::rows(&dqkv[at..], row), &normed, context.train_base);
+            at += linear.outputs();
+        }
+        let mut dx = dy;
+        norm_backward(x, &self.layer.attention_norm, context, &dnormed, &mut dx);
+        dx
+    }
+
+    /// Replaces gradients of normed query and key heads by those of the heads before their norms.
+    fn head_norms_backward(&self, raw: &[f32], norms: &(Numbers<'_>, Numbers<'_>), dqkv: &mut [f32]) {
+        let (heads, context) = (self.context.heads, self.context);
+        let (row, query) = (heads.row(), heads.query * heads.width);
+        let turned = (heads.query + heads.key) * heads.width;
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = dqkv
+            .par_chunks_mut(ROW_BLOCK * row)
+            .zip(raw.par_chunks(ROW_BLOCK * turned))
+            .map(|(dqkv, raw)| {
+                let (mut dquery_norm, mut dkey_norm) = (vec![0.0; heads.width], vec![0.0; heads.width]);
+                let mut dy = vec![0.0; turned];
+                for (dqkv, raw) in dqkv.chunks_exact_mut(row).zip(raw.chunks_exact(turned)) {
+                    dy.copy_from_slice(&dqkv[..turned]);
+                    dqkv[..turned].fill(0.0);
+                    let (dquery, dkey) = dqkv[..turned].split_at_mut(query);
+                    for (x, weight, dy, dx, dweight) in [
+                        (&raw[..query], &norms.0, &dy[..query], dquery, &mut dquery_norm),
+                        (&raw[query..], &norms.1, &dy[query..], dkey, &mut dkey_norm),
+                    ] {
+                        run(NormBackward { x, weight, epsilon: context.epsilon, dy, dx, dweight });
+                    }
+                }
+                (dquery_norm, dkey_norm)
             })
             .collect();
-        let dbias = sum_in_order(bias_parts, row);
-        let mut dx = dy.to_vec();
-        let dnorm = norm_backward(x, &weights.norm, self.epsilon, &dnormed, &mut dx);
-        let mut dweight = vec![0.0; weights.qkv.len()];
-        weight_gradient(
-            tokens,
-            &mut dweight,
-            hidden,
-            Strided::rows(&dqkv, row),
-            Strided::rows(&normed, hidden),
-            false,
-        );
-
-        let [norm, q, q_bias, k, k_bias, v, v_bias, out] = &self.parameters;
-        let (query, key) = (heads.query * heads.width, heads.key * heads.width);
-        let part = |from: usize, to: usize, like: &Tensor| {
-            tensor(dweight[from * hidden..to * hidden].to_vec(), like.shape())
-        };
-        let bias = |from: usize, to: usize, like: &Tensor| tensor(dbias[from..to].to_vec(), like.shape());
-        let gradients = vec![
-            tensor(dnorm, norm.shape())?,
-            part(0, query, q)?,
-            bias(0, query, q_bias)?,
-            part(query, query + key, k)?,
-            bias(query, query + key, k_bias)?,
-            part(query + key, row, v)?,
-            bias(query + key, row, v_bias)?,
-            tensor(dout, out.shape())?,
-        ];
-        Ok((dx, gradients))
-    }
-}
-
-impl CustomOp2 for Attention {
-    fn name(&self) -> &'static str {
-        "attention block"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        layout: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let weights = AttentionWeights::read(&self.parameters)?;
-        let x = input(x, layout, self.name())?;
-        let (out, kept) = Attention::forward(x, &weights, self.heads, self.epsilon, &self.places);
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = self.keep.then_some(kept);
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        thread: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = saved.as_ref().ok_or_else(|| candle_core::Error::BackwardNotSupported {
-            op: "attention block without saved values",
-        })?;
-        let (dx, gradients) = with_numbers(x, |x| with_numbers(gradient, |dy| self.backward(x, kept, dy)))?;
-        self.tray.put(gradients);
-        Ok((Some(tensor(dx, x.shape())?), Some(thread.zeros_like()?)))
+        let (query_parts, key_parts) = parts.into_iter().unzip();
+        if let Some((query, key)) = &self.layer.head_norms {
+            keep_gradient(query, context, query_parts);
+            keep_gradient(key, context, key_parts);
+        }
     }
 }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{input, tensor, with_numbers};
+use super::with_numbers;
+use crate::parameter::Weight;
 
-/// `weight [vocabulary, hidden]` → `[tokens, hidden]`, the rows of `ids`.
+/// The rows of `ids`, `[tokens, hidden]`; the gradient goes to the weight. Its input is the pass's thread.
 pub(crate) struct Embedding {
+    pub(crate) weight: Weight,
     pub(crate) ids: Arc<Vec<u32>>,
 }
 
 impl Embedding {
     /// Gathers the rows.
-    pub(crate) fn forward(weight: &[f32], ids: &[u32], hidden: usize) -> Vec<f32> {
+    pub(crate) fn forward(weight: &Weight, ids: &[u32]) -> Vec<f32> {
+        let hidden = weight.shape()[1];
         let mut out = Vec::with_capacity(ids.len() * hidden);
         for &id in ids {
-            out.extend_from_slice(&weight[id as usize * hidden..(id as usize + 1) * hidden]);
+            out.extend_from_slice(&weight.read_part(id as usize * hidden..(id as usize + 1) * hidden));
         }
         out
     }
@@ -27,24 +30,29 @@ impl CustomOp1 for Embedding {
         "embedding"
     }
 
-    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, hidden) = layout.shape().dims2()?;
-        let out = Embedding::forward(input(weight, layout, self.name())?, &self.ids, hidden);
-        Ok((CpuStorage::F32(out), Shape::from((self.ids.len(), hidden))))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let out = Embedding::forward(&self.weight, &self.ids);
+        Ok((CpuStorage::F32(out), Shape::from((self.ids.len(), self.weight.shape()[1]))))
     }
 
-    fn bwd(&self, weight: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (_, hidden) = weight.dims2()?;
-        let mut dweight = vec![0.0f32; weight.elem_count()];
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let hidden = self.weight.shape()[1];
         with_numbers(gradient, |gradient| {
-            for (&id, row) in self.ids.iter().zip(gradient.chunks_exact(hidden)) {
-                let target = &mut dweight[id as usize * hidden..(id as usize + 1) * hidden];
-                for (target, value) in target.iter_mut().zip(row) {
-                    *target += value;
-                }
+            if let Some(parameter) = self.weight.parameter() {
+                parameter.accumulate(|target, add| {
+                    if !add {
+                        target.fill(0.0);
+                    }
+                    for (&id, row) in self.ids.iter().zip(gradient.chunks_exact(hidden)) {
+                        let target = &mut target[id as usize * hidden..(id as usize + 1) * hidden];
+                        for (target, value) in target.iter_mut().zip(row) {
+                            *target += value;
+                        }
+                    }
+                });
             }
             Ok(())
         })?;
-        Ok(Some(tensor(dweight, weight.shape())?))
+        Ok(None)
     }
 }

@@ -1,18 +1,46 @@
-//! The nodes that a forward pass leaves on candle's tape: two a layer, and one each for embedding, final norm and score.
+//! The nodes that a forward pass leaves on candle's tape: one a layer, and one each for embedding, final norm and score.
 //!
-//! A candle operation has at most three inputs, a block of a layer has up to eight parameters. [`tie`] therefore threads
-//! the parameters of a block onto one number that the block takes as its second input. The block's backward pass leaves the
-//! gradients of its parameters in a shared tray, and the tape, which always visits the thread after the block, takes them out.
+//! Weights are no inputs of the nodes: a node's backward pass adds the gradients of its weights to the weights themselves
+//! ([`crate::Parameter`]). So that the tape follows the nodes all the same, each takes a variable of one number, the pass's
+//! thread, beside the residual stream.
 
 pub(crate) mod attention;
 pub(crate) mod embedding;
 pub(crate) mod feed_forward;
+pub(crate) mod layer;
+pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod score;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Error, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, Device, Error, Layout, Result, Shape, Storage, Tensor};
+
+use crate::kernels::attention::Heads;
+use crate::kernels::rows::Rotary;
+
+/// What all nodes of a pass share.
+pub(crate) struct Context {
+    pub(crate) heads: Heads,
+    pub(crate) epsilon: f32,
+    /// Where the sequences lie in the batch (`cu_seqlens`).
+    pub(crate) offsets: Vec<u32>,
+    /// The position of every token in its sequence.
+    pub(crate) positions: Vec<u32>,
+    pub(crate) rotary: Arc<Rotary>,
+    /// Whether gradients of the base are wanted, or those of an adapter alone.
+    pub(crate) train_base: bool,
+    /// Seed of the adapter's dropout; `None`: nothing is dropped.
+    pub(crate) dropout: Option<u64>,
+}
+
+impl Context {
+    /// The dropout's seed of projection `place` in `layer`.
+    pub(crate) fn dropout_seed(&self, layer: usize, place: u64) -> Option<u64> {
+        self.dropout
+            .map(|seed| seed.wrapping_add((layer as u64 * 8 + place).wrapping_mul(0xd134_2543_de82_ef95)))
+    }
+}
 
 /// The contiguous numbers of an operation's input.
 pub(crate) fn input<'a>(
@@ -35,75 +63,7 @@ pub(crate) fn with_numbers<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Resu
     }
 }
 
-/// A copy of a tensor's numbers.
-pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    with_numbers(tensor, |numbers| Ok(numbers.to_vec()))
-}
-
 /// A tensor on the CPU from its numbers.
 pub(crate) fn tensor(numbers: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Tensor::from_vec(numbers, shape.into(), &Device::Cpu)
-}
-
-/// Where a block leaves the gradients of its parameters for the tape to find.
-#[derive(Clone, Default)]
-pub(crate) struct Tray(Arc<Mutex<Vec<Option<Tensor>>>>);
-
-impl Tray {
-    /// Lays down one gradient a parameter.
-    pub(crate) fn put(&self, gradients: Vec<Tensor>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gradients.into_iter().map(Some).collect();
-    }
-
-    fn take(&self, index: usize) -> Option<Tensor> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index).and_then(Option::take)
-    }
-}
-
-/// One number that depends on all `parameters` as far as the tape knows; their gradients come out of `tray`.
-pub(crate) fn tie(parameters: &[&Tensor], tray: &Tray) -> Result<Tensor> {
-    let mut thread: Option<Tensor> = None;
-    for (index, parameter) in parameters.iter().enumerate() {
-        let knot = Knot { index, tray: tray.clone() };
-        thread = Some(match thread {
-            None => parameter.apply_op1(knot)?,
-            Some(thread) => thread.apply_op2(parameter, knot)?,
-        });
-    }
-    thread.ok_or_else(|| Error::Msg("a block without parameters".into()).bt())
-}
-
-struct Knot {
-    index: usize,
-    tray: Tray,
-}
-
-impl CustomOp1 for Knot {
-    fn name(&self) -> &'static str {
-        "first parameter of a block"
-    }
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
-    }
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.tray.take(self.index))
-    }
-}
-
-impl CustomOp2 for Knot {
-    fn name(&self) -> &'static str {
-        "parameter of a block"
-    }
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
-    }
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.clone()), self.tray.take(self.index)))
-    }
 }

@@ -1,15 +1,17 @@
-//! RMSNorm as a node of the tape.
+//! RMSNorm: as a node of the tape, and as a part of the layers.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{input, tensor, with_numbers};
+use super::{Context, input, tensor, with_numbers};
 use crate::kernels::matmul::ROW_BLOCK;
 use crate::kernels::rows::{Norm, NormBackward, run};
+use crate::parameter::Weight;
 
-/// `x [tokens, width]`, `weight [width]` → `[tokens, width]`.
+/// `x [tokens, width]` → `[tokens, width]`; the weight's gradient goes to the weight.
 pub(crate) struct RmsNorm {
-    pub(crate) epsilon: f32,
+    pub(crate) weight: Weight,
+    pub(crate) context: std::sync::Arc<Context>,
 }
 
 impl RmsNorm {
@@ -32,59 +34,70 @@ impl CustomOp2 for RmsNorm {
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (input(x, x_layout, self.name())?, input(weight, weight_layout, self.name())?);
-        Ok((CpuStorage::F32(RmsNorm::forward(x, weight, self.epsilon)), x_layout.shape().clone()))
+        let x = input(x, layout, self.name())?;
+        let out = RmsNorm::forward(x, &self.weight.read(), self.context.epsilon);
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     fn bwd(
         &self,
         x: &Tensor,
-        weight: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dweight) = with_numbers(x, |x_numbers| {
-            with_numbers(weight, |weight| {
-                with_numbers(gradient, |dy| {
-                    let mut dx = vec![0.0; x_numbers.len()];
-                    let dweight = norm_backward(x_numbers, weight, self.epsilon, dy, &mut dx);
-                    Ok((dx, dweight))
-                })
+        let dx = with_numbers(x, |x_numbers| {
+            with_numbers(gradient, |dy| {
+                let mut dx = vec![0.0; x_numbers.len()];
+                norm_backward(x_numbers, &self.weight, &self.context, dy, &mut dx);
+                Ok(dx)
             })
         })?;
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dweight, weight.shape())?)))
+        Ok((Some(tensor(dx, x.shape())?), None))
     }
 }
 
-/// Adds the gradient of the input to `dx` and gives back the gradient of the weight.
+/// Adds the gradient of the input to `dx`, and that of the weight to the weight where the base is trained.
 ///
 /// Every block of rows keeps its own sum and the sums are added in order, so that runs repeat bit for bit.
-pub(crate) fn norm_backward(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32]) -> Vec<f32> {
-    let block = ROW_BLOCK * weight.len();
+pub(crate) fn norm_backward(x: &[f32], weight: &Weight, context: &Context, dy: &[f32], dx: &mut [f32]) {
+    let numbers = weight.read();
+    let block = ROW_BLOCK * numbers.len();
     let parts: Vec<Vec<f32>> = x
         .par_chunks(block)
         .zip(dy.par_chunks(block))
         .zip(dx.par_chunks_mut(block))
         .map(|((x, dy), dx)| {
-            let mut dweight = vec![0.0; weight.len()];
-            run(NormBackward { x, weight, epsilon, dy, dx, dweight: &mut dweight });
+            let mut dweight = vec![0.0; numbers.len()];
+            let epsilon = context.epsilon;
+            run(NormBackward { x, weight: &numbers, epsilon, dy, dx, dweight: &mut dweight });
             dweight
         })
         .collect();
-    sum_in_order(parts, weight.len())
+    keep_gradient(weight, context, parts);
 }
 
-/// Adds equally long parts in their order.
-pub(crate) fn sum_in_order(parts: Vec<Vec<f32>>, length: usize) -> Vec<f32> {
-    let mut total = vec![0.0; length];
+/// Adds the parts of a vector's gradient to the vector where the base is trained.
+pub(crate) fn keep_gradient(weight: &Weight, context: &Context, parts: Vec<Vec<f32>>) {
+    if context.train_base
+        && let Some(parameter) = weight.parameter()
+    {
+        parameter.accumulate(|gradient, add| add_in_order(parts, gradient, add));
+    }
+}
+
+/// Adds equally long parts in their order, to what `total` holds or to zero.
+pub(crate) fn add_in_order(parts: Vec<Vec<f32>>, total: &mut [f32], add: bool) {
+    if !add {
+        total.fill(0.0);
+    }
     for part in parts {
         for (total, part) in total.iter_mut().zip(part) {
             *total += part;
         }
     }
-    total
 }

@@ -8,14 +8,20 @@ use rayon::prelude::*;
 use super::{input, tensor, with_numbers};
 use crate::kernels::matmul::{Strided, gemm, weight_gradient};
 use crate::kernels::rows::{LogSumExp, ScoreBackward, run};
+use crate::parameter::Weight;
 
 /// Numbers of logits that exist at a time in the backward pass, unless 64 rows need more.
 const CHUNK: usize = 1 << 21;
 /// Rows that one thread scores at a time in the forward pass.
 const FORWARD_ROWS: usize = 64;
 
-/// `hidden [tokens, width]`, `head [vocabulary, width]` → `[2, rows]`: log-probabilities above entropies.
+/// `hidden [tokens, width]` and the pass's thread → `[2, rows]`: log-probabilities above entropies. The head's gradient goes
+/// to the head.
 pub(crate) struct Score {
+    /// `[vocabulary, width]`
+    pub(crate) head: Weight,
+    /// Whether the head wants a gradient.
+    pub(crate) train_head: bool,
     /// Which row of `hidden` each score reads.
     pub(crate) rows: Vec<u32>,
     /// The id whose log-probability is asked for.
@@ -79,11 +85,12 @@ impl Score {
             .collect()
     }
 
-    fn backward(&self, hidden: &[f32], head: &[f32], width: usize, gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn backward(&self, hidden: &[f32], width: usize, gradient: &[f32]) -> Vec<f32> {
+        let head = self.head.read();
+        let head: &[f32] = &head;
         let (count, vocabulary) = (self.rows.len(), head.len() / width);
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dhidden = vec![0.0; hidden.len()];
-        let mut dhead = vec![0.0; head.len()];
         let chunk = (CHUNK / vocabulary.max(1)).clamp(64, count.max(64));
         let mut dlogits = vec![0.0; chunk.min(count) * vocabulary];
         let mut dgathered = vec![0.0; chunk.min(count) * width];
@@ -132,9 +139,15 @@ impl Score {
                 }
             }
             let dlogits = Strided::rows(dlogits, vocabulary);
-            weight_gradient(rows, &mut dhead, width, dlogits, Strided::rows(&gathered, width), first > 0);
+            if self.train_head
+                && let Some(parameter) = self.head.parameter()
+            {
+                parameter.accumulate(|dhead, add| {
+                    weight_gradient(rows, dhead, width, dlogits, Strided::rows(&gathered, width), add);
+                });
+            }
         }
-        (dhidden, dhead)
+        dhidden
     }
 }
 
@@ -146,14 +159,12 @@ impl CustomOp2 for Score {
     fn cpu_fwd(
         &self,
         hidden: &CpuStorage,
-        hidden_layout: &Layout,
-        head: &CpuStorage,
-        head_layout: &Layout,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = hidden_layout.shape().dims2()?;
-        let (hidden, head) =
-            (input(hidden, hidden_layout, self.name())?, input(head, head_layout, self.name())?);
-        let scores = self.forward(hidden, head, width);
+        let (_, width) = layout.shape().dims2()?;
+        let scores = self.forward(input(hidden, layout, self.name())?, &self.head.read(), width);
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) =
             scores.iter().map(|&(_, log_sum_exp, entropy)| (log_sum_exp, entropy)).collect();
         let log_probs = scores.iter().map(|score| score.0);
@@ -164,16 +175,14 @@ impl CustomOp2 for Score {
     fn bwd(
         &self,
         hidden: &Tensor,
-        head: &Tensor,
+        _: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (_, width) = hidden.dims2()?;
-        let (dhidden, dhead) = with_numbers(hidden, |hidden| {
-            with_numbers(head, |head| {
-                with_numbers(gradient, |gradient| Ok(self.backward(hidden, head, width, gradient)))
-            })
+        let dhidden = with_numbers(hidden, |hidden| {
+            with_numbers(gradient, |gradient| Ok(self.backward(hidden, width, gradient)))
         })?;
-        Ok((Some(tensor(dhidden, hidden.shape())?), Some(tensor(dhead, head.shape())?)))
+        Ok((Some(tensor(dhidden, hidden.shape())?), None))
     }
 }

@@ -1,12 +1,12 @@
 //! AdamW with `f32` moments.
 
-use std::{cell::RefCell, collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path};
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Var};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use vul2safe_model::Parameter;
 
-use super::{Gradients, OptimizerConfig, gradients::with_slice};
+use super::{OptimizerConfig, gradients};
 use crate::TrainError;
 
 /// Places handled by one task of an update.
@@ -19,7 +19,7 @@ const CHUNK: usize = 1 << 14;
 /// numbers: a tied head makes them the output layer, which wants decay like every other projection.
 #[derive(Debug)]
 pub struct AdamW {
-    parameters: Vec<(String, Var)>,
+    parameters: Vec<Parameter>,
     moments: Vec<Moments>,
     step: u64,
     config: OptimizerConfig,
@@ -33,11 +33,11 @@ struct Moments {
 
 impl AdamW {
     /// An optimiser with zero moments.
-    pub fn new(parameters: &[(String, Var)], config: OptimizerConfig) -> Self {
+    pub fn new(parameters: &[Parameter], config: OptimizerConfig) -> Self {
         let moments = parameters
             .iter()
-            .map(|(_, parameter)| {
-                let count = parameter.elem_count();
+            .map(|parameter| {
+                let count = parameter.count();
                 Moments { first: vec![0.0; count], second: vec![0.0; count] }
             })
             .collect();
@@ -45,7 +45,7 @@ impl AdamW {
     }
 
     /// The parameters, in order.
-    pub fn parameters(&self) -> &[(String, Var)] {
+    pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
@@ -54,15 +54,17 @@ impl AdamW {
         self.step
     }
 
-    /// Clips the gradients to the configured norm and takes one step at `rate`; returns the norm before clipping.
+    /// Clips the parameters' gradients to the configured norm, takes one step at `rate` and forgets the gradients; returns the
+    /// norm before clipping.
     ///
     /// A parameter that no gradient reached stays as it is, moments included. If the norm is not finite nothing changes
-    /// and the norm is returned all the same: the caller says where it happened.
+    /// and the norm is returned all the same: the caller says where it happened, and [`gradients::first_not_finite`] where
+    /// in the model.
     ///
     /// # Errors
-    /// [`TrainError::Tensor`] where a parameter is not contiguous `f32` on the CPU.
-    pub fn step(&mut self, gradients: &Gradients, rate: f64) -> Result<f64, TrainError> {
-        let norm = gradients.norm()?;
+    /// [`TrainError::Model`] where a parameter's storage cannot be written.
+    pub fn step(&mut self, rate: f64) -> Result<f64, TrainError> {
+        let norm = gradients::norm(&self.parameters);
         if !norm.is_finite() {
             return Ok(norm);
         }
@@ -72,8 +74,7 @@ impl AdamW {
         let OptimizerConfig { beta1, beta2, epsilon, weight_decay, .. } = self.config;
         let correction1 = 1.0 - beta1.powf(self.step as f64);
         let correction2 = 1.0 - beta2.powf(self.step as f64);
-        for (index, ((_, parameter), moments)) in self.parameters.iter().zip(&mut self.moments).enumerate() {
-            let Some(gradient) = gradients.get(index) else { continue };
+        for (parameter, Moments { first, second }) in self.parameters.iter().zip(&mut self.moments) {
             let decay = if parameter.rank() >= 2 { weight_decay } else { 0.0 };
             let update = Update {
                 scale,
@@ -84,10 +85,18 @@ impl AdamW {
                 root2: correction2.sqrt() as f32,
                 epsilon: epsilon as f32,
             };
-            with_slice(gradient, |gradient| {
-                let operation = InPlace { update, gradient, moments: RefCell::new(moments) };
-                parameter.inplace_op1(&operation)
-            })??;
+            parameter.update(|values, gradient| {
+                let Some(gradient) = gradient else { return };
+                // Every place is independent of the others, so the split over threads does not change a bit.
+                values
+                    .par_chunks_mut(CHUNK)
+                    .zip(gradient.par_chunks(CHUNK))
+                    .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
+                    .for_each(|((values, gradient), (first, second))| {
+                        update.apply(values, gradient, first, second)
+                    });
+            })?;
+            parameter.clear_gradient();
         }
         Ok(norm)
     }
@@ -98,8 +107,8 @@ impl AdamW {
     /// [`TrainError::Io`] with the path.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut bytes: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::with_capacity(2 * self.parameters.len());
-        for ((name, parameter), moments) in self.parameters.iter().zip(&self.moments) {
-            let shape = parameter.dims().to_vec();
+        for (parameter, moments) in self.parameters.iter().zip(&self.moments) {
+            let (name, shape) = (parameter.name(), parameter.shape().to_vec());
             bytes.push((format!("first.{name}"), shape.clone(), to_bytes(&moments.first)));
             bytes.push((format!("second.{name}"), shape, to_bytes(&moments.second)));
         }
@@ -126,16 +135,16 @@ impl AdamW {
         let moments = self
             .parameters
             .iter()
-            .map(|(name, parameter)| {
+            .map(|parameter| {
                 let read = |prefix: &str| {
-                    let name = format!("{prefix}.{name}");
+                    let name = format!("{prefix}.{}", parameter.name());
                     let tensor = tensors.tensor(&name).map_err(|error| broken(error.to_string()))?;
-                    from_view(&tensor, parameter.dims()).ok_or_else(|| {
+                    from_view(&tensor, parameter.shape()).ok_or_else(|| {
                         broken(format!(
                             "`{name}` is {:?} {:?}, not F32 {:?}",
                             tensor.dtype(),
                             tensor.shape(),
-                            parameter.dims()
+                            parameter.shape()
                         ))
                     })
                 };
@@ -170,41 +179,6 @@ impl Update {
             let denominator = second.sqrt() / self.root2 + self.epsilon;
             *parameter = *parameter * self.keep - self.step_size * *first / denominator;
         }
-    }
-}
-
-/// The update of one parameter as an operation on its storage.
-struct InPlace<'a> {
-    update: Update,
-    gradient: &'a [f32],
-    // `InplaceOp1` hands out `&self`; the moments change all the same, on this thread alone.
-    moments: RefCell<&'a mut Moments>,
-}
-
-impl InplaceOp1 for InPlace<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let CpuStorage::F32(values) = storage else {
-            return Err(candle_core::Error::Msg("AdamW updates f32 parameters only".to_owned()));
-        };
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(candle_core::Error::Msg("AdamW updates contiguous parameters only".to_owned()));
-        };
-        let mut moments = self.moments.borrow_mut();
-        let Moments { first, second } = &mut **moments;
-        let update = self.update;
-        // Every place is independent of the others, so the split over threads does not change a bit.
-        values[start..end]
-            .par_chunks_mut(CHUNK)
-            .zip(self.gradient.par_chunks(CHUNK))
-            .zip(first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK)))
-            .for_each(|((parameter, gradient), (first, second))| {
-                update.apply(parameter, gradient, first, second)
-            });
-        Ok(())
     }
 }
 

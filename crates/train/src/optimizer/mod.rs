@@ -1,13 +1,12 @@
 //! AdamW in place on the parameters' own storage, its learning-rate schedule and its state.
 
 mod adamw;
-mod gradients;
+pub mod gradients;
 
 use serde::{Deserialize, Serialize};
 
 pub use adamw::AdamW;
 pub(crate) use adamw::{from_view, to_bytes, write_safetensors};
-pub use gradients::Gradients;
 
 use crate::TrainError;
 

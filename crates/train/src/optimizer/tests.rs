@@ -1,24 +1,24 @@
-use candle_core::{Device, Tensor, Var};
+use vul2safe_model::Parameter;
 
 use super::*;
 
-fn parameters() -> Vec<(String, Var)> {
-    let matrix = Var::from_slice(&[1.0f32, -2.0, 0.5, 4.0], (2, 2), &Device::Cpu).unwrap();
-    let vector = Var::from_slice(&[1.0f32, -1.0], 2, &Device::Cpu).unwrap();
-    vec![("matrix".to_owned(), matrix), ("vector".to_owned(), vector)]
+fn parameters() -> Vec<Parameter> {
+    let matrix = Parameter::new("matrix", vec![1.0, -2.0, 0.5, 4.0], (2, 2)).unwrap();
+    let vector = Parameter::new("vector", vec![1.0, -1.0], 2).unwrap();
+    vec![matrix, vector]
 }
 
-/// Gradients of `½ Σ p²`, which are the parameters themselves.
-fn gradients(parameters: &[(String, Var)]) -> Gradients {
-    let loss = parameters.iter().map(|(_, p)| (p.sqr().unwrap().sum_all().unwrap() * 0.5).unwrap());
-    let loss = loss.reduce(|sum, part| (sum + part).unwrap()).unwrap();
-    let mut gradients = Gradients::new(parameters.len());
-    gradients.add(parameters, &mut loss.backward().unwrap()).unwrap();
-    gradients
+/// Adds the gradients of `½ Σ share · p²`.
+fn add_gradients(parameters: &[Parameter], share: f64) {
+    let loss = parameters
+        .iter()
+        .map(|parameter| (parameter.value().sqr().unwrap().sum_all().unwrap() * (0.5 * share)).unwrap());
+    let mut store = loss.reduce(|sum, part| (sum + part).unwrap()).unwrap().backward().unwrap();
+    parameters.iter().for_each(|parameter| parameter.take_from(&mut store).unwrap());
 }
 
-fn values(parameters: &[(String, Var)]) -> Vec<Vec<f32>> {
-    parameters.iter().map(|(_, p)| p.flatten_all().unwrap().to_vec1().unwrap()).collect()
+fn values(parameters: &[Parameter]) -> Vec<Vec<f32>> {
+    parameters.iter().map(Parameter::numbers).collect()
 }
 
 #[test]
@@ -43,7 +43,12 @@ fn first_step_by_hand() {
     let parameters = parameters();
     let config = OptimizerConfig { weight_decay: 0.5, clip_norm: f64::INFINITY, ..Default::default() };
     let mut optimizer = AdamW::new(&parameters, config);
-    let norm = optimizer.step(&gradients(&parameters), 0.1).unwrap();
+    add_gradients(&parameters, 1.0);
+    let norm = optimizer.step(0.1).unwrap();
+    assert!(
+        parameters.iter().all(|parameter| parameter.gradient().is_none()),
+        "a step uses its gradients up"
+    );
     assert!((norm - (1.0f64 + 4.0 + 0.25 + 16.0 + 2.0).sqrt()).abs() < 1e-6);
     // At the first step the bias-corrected ratio is the gradient's sign; only the matrix decays (factor 0.95).
     let expected = [[0.85f32, -1.8, 0.375, 3.7].to_vec(), [0.9, -0.9].to_vec()];
@@ -58,7 +63,8 @@ fn clipping_scales_all_parameters_together() {
         let parameters = parameters();
         let config = OptimizerConfig { clip_norm, epsilon: 1.0, weight_decay: 0.0, ..Default::default() };
         let before = values(&parameters);
-        AdamW::new(&parameters, config).step(&gradients(&parameters), 0.1).unwrap();
+        add_gradients(&parameters, 1.0);
+        AdamW::new(&parameters, config).step(0.1).unwrap();
         for (before, after) in before.iter().flatten().zip(values(&parameters).iter().flatten()) {
             // The gradient is the parameter; at the first step both moments are its own.
             let gradient = before * scale;
@@ -72,24 +78,23 @@ fn clipping_scales_all_parameters_together() {
 fn a_step_with_an_infinite_gradient_changes_nothing() {
     let parameters = parameters();
     let mut optimizer = AdamW::new(&parameters, OptimizerConfig::default());
-    let loss = (parameters[0].1.sum_all().unwrap() * f64::INFINITY).unwrap();
-    let mut gradients = Gradients::new(2);
-    gradients.add(&parameters, &mut loss.backward().unwrap()).unwrap();
+    let loss = (parameters[1].value().sum_all().unwrap() * f64::INFINITY).unwrap();
+    parameters[1].take_from(&mut loss.backward().unwrap()).unwrap();
     let before = values(&parameters);
-    assert!(!optimizer.step(&gradients, 0.1).unwrap().is_finite());
+    assert!(!optimizer.step(0.1).unwrap().is_finite());
+    assert_eq!(gradients::first_not_finite(&parameters).as_deref(), Some("vector"));
     assert_eq!((values(&parameters), optimizer.steps()), (before, 0));
 }
 
 #[test]
 fn gradients_of_micro_batches_add_up() {
     let parameters = parameters();
-    let mut sum = Gradients::new(2);
-    for share in [0.25, 0.75] {
-        let loss = (parameters[0].1.sqr().unwrap().sum_all().unwrap() * (0.5 * share)).unwrap();
-        sum.add(&parameters, &mut loss.backward().unwrap()).unwrap();
-    }
-    let sum: Vec<f32> = sum.get(0).map(Tensor::flatten_all).unwrap().unwrap().to_vec1().unwrap();
-    assert_eq!(sum, [1.0, -2.0, 0.5, 4.0]);
+    add_gradients(&parameters, 0.25);
+    add_gradients(&parameters, 0.75);
+    assert_eq!(parameters[0].gradient().unwrap(), [1.0, -2.0, 0.5, 4.0]);
+    gradients::clear(&parameters);
+    add_gradients(&parameters, 0.5);
+    assert_eq!(parameters[0].gradient().unwrap(), [0.5, -1.0, 0.25, 2.0]);
 }
 
 #[test]
@@ -105,7 +110,8 @@ fn state_survives_a_file_and_a_cut_file_is_refused() {
                 optimizer = AdamW::new(&parameters, OptimizerConfig::default());
                 optimizer.load(&path).unwrap();
             }
-            optimizer.step(&gradients(&parameters), 0.05).unwrap();
+            add_gradients(&parameters, 1.0);
+            optimizer.step(0.05).unwrap();
         }
         values(&parameters)
     };
@@ -122,7 +128,7 @@ fn state_survives_a_file_and_a_cut_file_is_refused() {
     let mut other = AdamW::new(&parameters[..1], OptimizerConfig::default());
     std::fs::write(&path, &bytes).unwrap();
     assert!(other.load(&path).is_ok());
-    let renamed = [("other".to_owned(), parameters[0].1.clone())];
+    let renamed = [Parameter::new("other", parameters[0].numbers(), (2, 2)).unwrap()];
     assert!(AdamW::new(&renamed, OptimizerConfig::default()).load(&path).is_err());
 }
 

@@ -1,6 +1,6 @@
 //! What only the inside can see: gradients of minibatches.
 
-use vul2safe_model::{Config, Model};
+use vul2safe_model::{Config, Model, Parameter};
 use vul2safe_reward::{Score, Scored};
 
 use super::{
@@ -8,7 +8,6 @@ use super::{
     experience::{self, Episode},
     update::minibatch_gradients,
 };
-use crate::optimizer::Gradients;
 
 fn model() -> Model {
     Model::random(Config::new(64, 32, 48, 2, 4, 2), 5).unwrap()
@@ -32,10 +31,8 @@ fn rollouts() -> (Vec<Rollout>, Vec<Score>) {
         .unzip()
 }
 
-fn numbers(gradients: &Gradients, count: usize) -> Vec<f32> {
-    (0..count)
-        .flat_map(|index| gradients.get(index).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
-        .collect()
+fn numbers(parameters: &[Parameter]) -> Vec<f32> {
+    parameters.iter().flat_map(|parameter| parameter.gradient().unwrap()).collect()
 }
 
 /// Gradients of actor and value head for one minibatch of all episodes, in the given micro-batches.
@@ -46,9 +43,9 @@ fn gradients(
     state: &PpoState,
     config: &PpoConfig,
 ) -> Vec<f32> {
-    let step = minibatch_gradients(model, episodes, &micro, state, config).unwrap();
-    let mut all = numbers(&step.actor, model.parameters().len());
-    all.extend(numbers(&step.head, state.head.parameters().len()));
+    minibatch_gradients(model, episodes, &micro, state, config).unwrap();
+    let mut all = numbers(model.parameters());
+    all.extend(numbers(state.head.parameters()));
     all
 }
 
@@ -57,8 +54,8 @@ fn prepared(config: &PpoConfig) -> (Model, PpoState, Vec<Episode>) {
     let mut state = PpoState::new(&model, config).unwrap();
     // A head with a weight everywhere, so that its hidden layer gets a gradient.
     let last = state.head.parameters().len() - 2;
-    let output = &state.head.parameters()[last].1;
-    output.set(&output.ones_like().unwrap()).unwrap();
+    let output = &state.head.parameters()[last];
+    output.set(&vec![1.0; output.count()]).unwrap();
     state.value_started = true;
     let (rollouts, scores) = rollouts();
     let (episodes, unscored, _) = experience::episodes(&rollouts, &scores, 0).unwrap();
@@ -100,8 +97,8 @@ fn the_value_loss_reaches_the_trunk_only_when_asked() {
         let value = ValueConfig { width: 4, gradient_to_trunk, coefficient, ..ValueConfig::default() };
         let config = PpoConfig { value, ..PpoConfig::default() };
         let (model, state, episodes) = prepared(&config);
-        let step = minibatch_gradients(&model, &episodes, &vec![(0..6).collect()], &state, &config).unwrap();
-        numbers(&step.actor, model.parameters().len())
+        minibatch_gradients(&model, &episodes, &vec![(0..6).collect()], &state, &config).unwrap();
+        numbers(model.parameters())
     };
     assert_eq!(gradient(false, 0.5), gradient(false, 5.0));
     assert_ne!(gradient(true, 0.5), gradient(true, 5.0));
@@ -116,8 +113,8 @@ fn prompts_and_other_answers_have_no_part_in_an_answers_numbers() {
     for place in 0..rollouts.len() {
         let mut state = PpoState::new(&model, &config).unwrap();
         let last = state.head.parameters().len() - 2;
-        let output = state.head.parameters()[last].1.clone();
-        output.set(&output.ones_like().unwrap()).unwrap();
+        let output = state.head.parameters()[last].clone();
+        output.set(&vec![1.0; output.count()]).unwrap();
         state.value_started = true;
         let (alone, _, _) =
             experience::episodes(&rollouts[place..=place], &scores[place..=place], 0).unwrap();

@@ -14,7 +14,7 @@ use crate::{
         BatchTotals, PolicyTokens, ValueTokens, kl, kl_gradient, policy_loss, token_weights, value_loss,
         weighted_sum,
     },
-    optimizer::Gradients,
+    optimizer::gradients,
 };
 
 /// What the optimiser steps of one update saw.
@@ -101,16 +101,19 @@ pub(super) fn train(
             let number = first_step + (epoch * config.minibatches + place) as u64;
             let rate = config.optimizer.rate(number, config.steps() as u64);
             // Both norms are looked at before either optimiser moves anything.
-            let (norm, value_norm) = (step.actor.norm()?, step.head.norm()?);
+            let (norm, value_norm) =
+                (gradients::norm(actor.parameters()), gradients::norm(state.head.parameters()));
             for (what, norm) in
                 [("the actor's gradient norm", norm), ("the value head's gradient norm", value_norm)]
             {
                 if !norm.is_finite() {
-                    return Err(named(what, norm));
+                    let all = [actor.parameters(), state.head.parameters()].concat();
+                    let place = gradients::first_not_finite(&all).unwrap_or_default();
+                    return Err(named(&format!("{what} (first in {place})"), norm));
                 }
             }
-            state.actor_optimizer.step(&step.actor, rate)?;
-            state.value_optimizer.step(&step.head, config.value.learning_rate)?;
+            state.actor_optimizer.step(rate)?;
+            state.value_optimizer.step(config.value.learning_rate)?;
             statistics.steps += 1;
             statistics.learning_rate = rate;
             statistics.gradient_norm.add(norm);
@@ -133,10 +136,8 @@ impl UpdateStatistics {
     }
 }
 
-/// Losses and gradients of one minibatch.
+/// Losses of one minibatch.
 pub(super) struct Step {
-    pub actor: Gradients,
-    pub head: Gradients,
     pub policy_loss: f64,
     pub value_loss: f64,
     pub kl_update: f64,
@@ -146,7 +147,7 @@ pub(super) struct Step {
     clipped_rewarded: Vec<bool>,
 }
 
-/// Runs the micro-batches of one optimiser step and adds their gradients up.
+/// Runs the micro-batches of one optimiser step; their gradients add up at the parameters.
 pub(super) fn minibatch_gradients(
     actor: &Model,
     episodes: &[Episode],
@@ -156,8 +157,6 @@ pub(super) fn minibatch_gradients(
 ) -> Result<Step, TrainError> {
     let totals = BatchTotals::of(minibatch.iter().flatten().map(|&index| episodes[index].length()));
     let mut step = Step {
-        actor: Gradients::new(actor.parameters().len()),
-        head: Gradients::new(state.head.parameters().len()),
         policy_loss: 0.0,
         value_loss: 0.0,
         kl_update: 0.0,
@@ -166,12 +165,15 @@ pub(super) fn minibatch_gradients(
         clipped: Vec::new(),
         clipped_rewarded: Vec::new(),
     };
+    gradients::clear(actor.parameters());
+    gradients::clear(state.head.parameters());
     for micro in minibatch {
         let batch: Vec<&Episode> = micro.iter().map(|&index| &episodes[index]).collect();
         let loss = microbatch_loss(actor, &batch, totals, state, config, &mut step)?;
         let mut store = loss.backward()?;
-        step.actor.add(actor.parameters(), &mut store)?;
-        step.head.add(state.head.parameters(), &mut store)?;
+        for parameter in state.head.parameters() {
+            parameter.take_from(&mut store)?;
+        }
     }
     step.kl_update /= totals.tokens as f64;
     Ok(step)

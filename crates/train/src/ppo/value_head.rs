@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, path::Path};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
+use vul2safe_model::Parameter;
 
 use crate::{
     TrainError,
@@ -16,7 +17,7 @@ use crate::{
 /// `tanh(h A + a) B + b`, or `h B + b` with width 0; the output layer starts at 0.
 #[derive(Debug, Clone)]
 pub(super) struct ValueHead {
-    parameters: Vec<(String, Var)>,
+    parameters: Vec<Parameter>,
 }
 
 impl ValueHead {
@@ -35,18 +36,18 @@ impl ValueHead {
         tensors.push(("output.bias", vec![1], vec![0.0]));
         let parameters = tensors
             .into_iter()
-            .map(|(name, shape, values)| Ok((name.to_owned(), Var::from_vec(values, shape, &Device::Cpu)?)))
-            .collect::<Result<_, candle_core::Error>>()?;
+            .map(|(name, shape, values)| Parameter::new(name, values, shape))
+            .collect::<Result<_, _>>()?;
         Ok(Self { parameters })
     }
 
-    pub fn parameters(&self) -> &[(String, Var)] {
+    pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
     /// `[rows, hidden]` → `[rows]`.
     pub fn forward(&self, rows: &Tensor) -> Result<Tensor, TrainError> {
-        let part = |index: usize| self.parameters[index].1.as_tensor();
+        let part = |index: usize| self.parameters[index].value().as_tensor();
         let values = match self.parameters.len() {
             4 => {
                 let dense = rows.matmul(part(0))?.broadcast_add(part(1))?.tanh()?;
@@ -59,21 +60,21 @@ impl ValueHead {
 
     /// Sets the output's bias.
     pub fn set_bias(&self, bias: f32) -> Result<(), TrainError> {
-        if let Some((_, parameter)) = self.parameters.last() {
-            parameter.set(&Tensor::new(&[bias], &Device::Cpu)?)?;
+        if let Some(parameter) = self.parameters.last() {
+            parameter.set(&[bias])?;
         }
         Ok(())
     }
 
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let tensors = self
+        let tensors: Vec<_> = self
             .parameters
             .iter()
-            .map(|(name, parameter)| {
-                let values: Vec<f32> = parameter.flatten_all()?.to_vec1()?;
-                Ok((name.clone(), parameter.dims().to_vec(), to_bytes(&values)))
+            .map(|parameter| {
+                let bytes = to_bytes(&parameter.numbers());
+                (parameter.name().to_owned(), parameter.shape().to_vec(), bytes)
             })
-            .collect::<Result<Vec<_>, candle_core::Error>>()?;
+            .collect();
         write_safetensors(path, &tensors, HashMap::new())
     }
 
@@ -88,12 +89,13 @@ impl ValueHead {
                 self.parameters.len()
             )));
         }
-        for (name, parameter) in &self.parameters {
+        for parameter in &self.parameters {
+            let name = parameter.name();
             let view = tensors.tensor(name).map_err(|error| broken(error.to_string()))?;
-            let values = from_view(&view, parameter.dims()).ok_or_else(|| {
-                broken(format!("`{name}` is {:?}, not {:?}", view.shape(), parameter.dims()))
+            let values = from_view(&view, parameter.shape()).ok_or_else(|| {
+                broken(format!("`{name}` is {:?}, not {:?}", view.shape(), parameter.shape()))
             })?;
-            parameter.set(&Tensor::from_vec(values, parameter.dims(), &Device::Cpu)?)?;
+            parameter.set(&values)?;
         }
         Ok(())
     }
@@ -101,6 +103,8 @@ impl ValueHead {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]
@@ -111,8 +115,9 @@ mod tests {
             assert_eq!(head.forward(&rows).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
             head.set_bias(0.7).unwrap();
             assert_eq!(head.forward(&rows).unwrap().to_vec1::<f32>().unwrap(), [0.7, 0.7]);
-            let gradients = head.forward(&rows).unwrap().sum_all().unwrap().backward().unwrap();
-            assert!(head.parameters().iter().all(|(_, parameter)| gradients.get(parameter).is_some()));
+            let mut store = head.forward(&rows).unwrap().sum_all().unwrap().backward().unwrap();
+            head.parameters().iter().for_each(|parameter| parameter.take_from(&mut store).unwrap());
+            assert!(head.parameters().iter().all(|parameter| parameter.gradient().is_some()));
         }
     }
 
@@ -126,7 +131,7 @@ mod tests {
         let other = ValueHead::new(3, 2, 9).unwrap();
         other.load(&path).unwrap();
         let values = |head: &ValueHead| -> Vec<Vec<f32>> {
-            head.parameters().iter().map(|(_, p)| p.flatten_all().unwrap().to_vec1().unwrap()).collect()
+            head.parameters().iter().map(Parameter::numbers).collect()
         };
         assert_eq!(values(&head), values(&other));
         assert!(ValueHead::new(3, 0, 1).unwrap().load(&path).is_err());

@@ -23,7 +23,7 @@ use vul2safe_model::{Model, Packed};
 use self::sequences::Sequence;
 use crate::{
     CallbackError, TrainError, batches,
-    optimizer::{AdamW, Gradients, OptimizerConfig},
+    optimizer::{AdamW, OptimizerConfig, gradients},
     seeds::{Stream, permutation},
 };
 
@@ -270,15 +270,15 @@ fn run(
             step,
             batch: describe(batch, sequences),
         };
-        let (loss, gradients) =
-            loss_and_gradients(model, sequences, &lengths, batch, settings.tokens_per_microbatch)?;
+        let loss = loss_and_gradients(model, sequences, &lengths, batch, settings.tokens_per_microbatch)?;
         if !loss.is_finite() {
             return Err(not_finite("the loss", loss));
         }
         let rate = settings.optimizer.rate(step, plan.len() as u64);
-        let norm = optimizer.step(&gradients, rate)?;
+        let norm = optimizer.step(rate)?;
         if !norm.is_finite() {
-            return Err(not_finite("the gradient norm", norm));
+            let place = gradients::first_not_finite(model.parameters()).unwrap_or_default();
+            return Err(not_finite(&format!("the gradient norm (first in {place})"), norm));
         }
         let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
         seen += batch.len();
@@ -302,16 +302,16 @@ fn run(
     Ok(summary)
 }
 
-/// Weighted mean loss of a batch and the gradients of it, over micro-batches.
+/// Weighted mean loss of a batch, over micro-batches; the gradients of it stand at the parameters.
 fn loss_and_gradients(
     model: &Model,
     sequences: &[Sequence<'_>],
     lengths: &[usize],
     batch: &[usize],
     tokens_per_microbatch: usize,
-) -> Result<(f64, Gradients), TrainError> {
+) -> Result<f64, TrainError> {
     let total: f64 = batch.iter().map(|&index| sequences[index].total_weight()).sum();
-    let mut gradients = Gradients::new(model.parameters().len());
+    gradients::clear(model.parameters());
     let mut loss = 0.0;
     for micro in batches::fill(batch, lengths, tokens_per_microbatch) {
         let mut targets = Targets::default();
@@ -326,9 +326,9 @@ fn loss_and_gradients(
         // The gradient of the loss with respect to each log-prob is minus its weight.
         let weights = Tensor::from_vec(targets.weights, log_prob.dims1()?, &Device::Cpu)?;
         let surrogate = (log_prob * weights)?.sum_all()?.neg()?;
-        gradients.add(model.parameters(), &mut surrogate.backward()?)?;
+        surrogate.backward()?;
     }
-    Ok((loss, gradients))
+    Ok(loss)
 }
 
 /// The targets of a packed micro-batch.

@@ -11,7 +11,7 @@ pub fn model(seed: u64) -> Model {
 
 /// All weights, for comparison to the bit.
 pub fn weights(model: &Model) -> Vec<Vec<f32>> {
-    model.parameters().iter().map(|(_, p)| p.flatten_all().unwrap().to_vec1().unwrap()).collect()
+    model.parameters().iter().map(|parameter| parameter.numbers()).collect()
 }
 
 /// Log-prob of a completion after a prompt.

@@ -1,4 +1,6 @@
-//! `config.json` of a Qwen2 model.
+//! `config.json` of a Qwen2, Qwen3 or Llama model.
+
+mod rope;
 
 use std::path::Path;
 
@@ -6,12 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
 
-/// The shape of a Qwen2 decoder, with the field names of `config.json`.
+pub use rope::RopeParameters;
+
+/// The decoders that this engine computes. They differ in biases, in norms of the heads and in names alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// Qwen2, Qwen2.5, Qwen2.5-Coder: biases on query, key and value.
+    Qwen2,
+    /// Qwen3 (dense): no biases, RMSNorm on every query and key head before the rotary embedding.
+    Qwen3,
+    /// Llama 2 and 3 and what shares their shape: neither.
+    Llama,
+}
+
+impl Architecture {
+    /// The name under `architectures` in `config.json`.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Architecture::Qwen2 => "Qwen2ForCausalLM",
+            Architecture::Qwen3 => "Qwen3ForCausalLM",
+            Architecture::Llama => "LlamaForCausalLM",
+        }
+    }
+
+    /// Whether query, key and value have biases.
+    pub fn has_bias(self) -> bool {
+        self == Architecture::Qwen2
+    }
+
+    /// Whether query and key heads are normed.
+    pub fn has_head_norms(self) -> bool {
+        self == Architecture::Qwen3
+    }
+}
+
+/// The shape of a decoder, with the field names of `config.json`.
 ///
 /// Keys that do not change what is computed are ignored; keys that would change it and are not supported are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// The architecture's name; only `qwen2` is computed.
+    /// The architecture's name: `qwen2`, `qwen3` or `llama`.
     #[serde(default = "default_model_type")]
     pub model_type: String,
     /// Number of token ids, the rows of the embedding.
@@ -41,7 +77,7 @@ pub struct Config {
     /// Where newer files keep the rotary base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
-    /// Older name of a rotary scaling; anything but absent or `default` is refused.
+    /// Where older files keep the scaling of the rotary embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeParameters>,
     /// Whether the head shares the embedding's matrix.
@@ -50,6 +86,19 @@ pub struct Config {
     /// Whether some layers look only at a window; refused when true.
     #[serde(default)]
     pub use_sliding_window: bool,
+    /// The kind of attention of each layer; anything but `full_attention` is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<String>>,
+    /// Biases on all projections of attention (an option of Qwen3 and Llama that no published model of theirs uses); refused
+    /// when true.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Biases on the feed-forward projections; refused when true.
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// How quantised weights are stored; refused where present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization_config: Option<serde_json::Value>,
     /// The activation of the feed-forward gate; only `silu`.
     #[serde(default = "default_activation")]
     pub hidden_act: String,
@@ -65,17 +114,6 @@ pub struct Config {
     /// The id that fills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_token_id: Option<serde_json::Value>,
-}
-
-/// `rope_parameters` (or `rope_scaling`) of `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RopeParameters {
-    /// Base of the rotary embedding.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rope_theta: Option<f64>,
-    /// The kind of scaling; only `default`.
-    #[serde(default, alias = "type", skip_serializing_if = "Option::is_none")]
-    pub rope_type: Option<String>,
 }
 
 fn default_model_type() -> String {
@@ -120,6 +158,10 @@ impl Config {
             rope_scaling: None,
             tie_word_embeddings: true,
             use_sliding_window: false,
+            layer_types: None,
+            attention_bias: false,
+            mlp_bias: false,
+            quantization_config: None,
             hidden_act: default_activation(),
             initializer_range: default_initializer_range(),
             bos_token_id: None,
@@ -150,32 +192,32 @@ impl Config {
         let unsupported = |key: &str, found: &str, supported: &str| {
             Err(ModelError::Unsupported { key: key.into(), found: found.into(), supported: supported.into() })
         };
-        if self.model_type != "qwen2" {
-            return unsupported("model_type", &self.model_type, "qwen2 (Qwen2, Qwen2.5 and Qwen2.5-Coder)");
+        if self.architecture().is_none() {
+            return unsupported(
+                "model_type",
+                &self.model_type,
+                "qwen2 (Qwen2, Qwen2.5, Qwen2.5-Coder), qwen3 (dense) and llama",
+            );
         }
         if self.hidden_act != "silu" {
             return unsupported("hidden_act", &self.hidden_act, "silu");
         }
+        let full = "full attention in every layer (use_sliding_window = false)";
         if self.use_sliding_window {
-            return unsupported(
-                "use_sliding_window",
-                "true",
-                "use_sliding_window = false (full attention in every layer)",
-            );
+            return unsupported("use_sliding_window", "true", full);
         }
-        for (key, parameters) in
-            [("rope_parameters", &self.rope_parameters), ("rope_scaling", &self.rope_scaling)]
-        {
-            if let Some(kind) = parameters.as_ref().and_then(|parameters| parameters.rope_type.as_deref())
-                && kind != "default"
-            {
-                return unsupported(
-                    &format!("{key}.rope_type"),
-                    kind,
-                    "default (no scaling of the rotary embedding)",
-                );
+        if let Some(kind) = self.layer_types.iter().flatten().find(|kind| *kind != "full_attention") {
+            return unsupported("layer_types", kind, full);
+        }
+        for (key, set) in [("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)] {
+            if set {
+                return unsupported(key, "true", &format!("{key} = false"));
             }
         }
+        if self.quantization_config.is_some() {
+            return unsupported("quantization_config", "set", "weights in float32, bfloat16 or float16");
+        }
+        self.check_rope()?;
         let invalid = |what: String| Err(ModelError::InvalidConfig { what });
         for (key, value) in [
             ("vocab_size", self.vocab_size),
@@ -196,7 +238,10 @@ impl Config {
                 self.num_attention_heads, self.num_key_value_heads
             ));
         }
-        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+        if self.head_dim.is_none()
+            && self.architecture() != Some(Architecture::Qwen3)
+            && !self.hidden_size.is_multiple_of(self.num_attention_heads)
+        {
             return invalid(format!(
                 "hidden_size {} is no multiple of num_attention_heads {}",
                 self.hidden_size, self.num_attention_heads
@@ -219,15 +264,23 @@ impl Config {
         Ok(())
     }
 
-    /// Width of one attention head.
-    pub fn head_width(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    /// The architecture that `model_type` names, if it is one of ours.
+    pub fn architecture(&self) -> Option<Architecture> {
+        match self.model_type.as_str() {
+            "qwen2" => Some(Architecture::Qwen2),
+            "qwen3" => Some(Architecture::Qwen3),
+            "llama" => Some(Architecture::Llama),
+            _ => None,
+        }
     }
 
-    /// Base of the rotary embedding, from whichever place the file keeps it in (10,000 where it does not say).
-    pub fn rotary_base(&self) -> f64 {
-        let nested = self.rope_parameters.as_ref().and_then(|parameters| parameters.rope_theta);
-        self.rope_theta.or(nested).unwrap_or(10_000.0)
+    /// Width of one attention head: what the file says, else 128 for Qwen3 and `hidden_size / num_attention_heads` for the
+    /// others, as in transformers.
+    pub fn head_width(&self) -> usize {
+        self.head_dim.unwrap_or(match self.architecture() {
+            Some(Architecture::Qwen3) => 128,
+            _ => self.hidden_size / self.num_attention_heads.max(1),
+        })
     }
 
     /// Name and shape of every parameter, in the order in which a forward pass meets them. A tied head is not listed.
@@ -235,23 +288,30 @@ impl Config {
         let (hidden, feed) = (self.hidden_size, self.intermediate_size);
         let query = self.num_attention_heads * self.head_width();
         let key = self.num_key_value_heads * self.head_width();
+        let architecture = self.architecture().unwrap_or(Architecture::Llama);
+        let (bias, norms, width) =
+            (architecture.has_bias(), architecture.has_head_norms(), self.head_width());
         let mut shapes = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab_size, hidden])];
         for layer in 0..self.num_hidden_layers {
-            for (name, shape) in [
-                ("input_layernorm.weight", vec![hidden]),
-                ("self_attn.q_proj.weight", vec![query, hidden]),
-                ("self_attn.q_proj.bias", vec![query]),
-                ("self_attn.k_proj.weight", vec![key, hidden]),
-                ("self_attn.k_proj.bias", vec![key]),
-                ("self_attn.v_proj.weight", vec![key, hidden]),
-                ("self_attn.v_proj.bias", vec![key]),
-                ("self_attn.o_proj.weight", vec![hidden, query]),
-                ("post_attention_layernorm.weight", vec![hidden]),
-                ("mlp.gate_proj.weight", vec![feed, hidden]),
-                ("mlp.up_proj.weight", vec![feed, hidden]),
-                ("mlp.down_proj.weight", vec![hidden, feed]),
+            for (name, shape, present) in [
+                ("input_layernorm.weight", vec![hidden], true),
+                ("self_attn.q_proj.weight", vec![query, hidden], true),
+                ("self_attn.q_proj.bias", vec![query], bias),
+                ("self_attn.k_proj.weight", vec![key, hidden], true),
+                ("self_attn.k_proj.bias", vec![key], bias),
+                ("self_attn.v_proj.weight", vec![key, hidden], true),
+                ("self_attn.v_proj.bias", vec![key], bias),
+                ("self_attn.q_norm.weight", vec![width], norms),
+                ("self_attn.k_norm.weight", vec![width], norms),
+                ("self_attn.o_proj.weight", vec![hidden, query], true),
+                ("post_attention_layernorm.weight", vec![hidden], true),
+                ("mlp.gate_proj.weight", vec![feed, hidden], true),
+                ("mlp.up_proj.weight", vec![feed, hidden], true),
+                ("mlp.down_proj.weight", vec![hidden, feed], true),
             ] {
-                shapes.push((format!("model.layers.{layer}.{name}"), shape));
+                if present {
+                    shapes.push((format!("model.layers.{layer}.{name}"), shape));
+                }
             }
         }
         shapes.push(("model.norm.weight".into(), vec![hidden]));

@@ -1,0 +1,98 @@
+//! Log-probabilities and entropies of chosen tokens.
+
+use std::sync::Mutex;
+
+use candle_core::Tensor;
+
+use super::Model;
+use crate::error::ModelError;
+use crate::ops::score::Score;
+use crate::ops::with_numbers;
+use crate::packed::{Packed, check_ids};
+
+/// What [`Model::score`] gives for each asked token.
+#[derive(Debug, Clone)]
+pub struct TokenScores {
+    /// `[n]`: ln p(target), differentiable.
+    pub log_prob: Tensor,
+    /// `[n]`: entropy of the distribution that the target was drawn from, in nats, differentiable.
+    pub entropy: Tensor,
+}
+
+impl Model {
+    /// Log-probability of `targets[i]` after the packed row `rows[i]` of `hidden`, and the entropy there, both under
+    /// softmax(logits / temperature); differentiable in `hidden` and in the head.
+    ///
+    /// The logits exist for one chunk of rows at a time, forward and backward.
+    ///
+    /// # Errors
+    /// Different numbers of rows and targets, none at all, a row or target out of range, a temperature that is not a
+    /// positive number.
+    pub fn score(
+        &self,
+        hidden: &Tensor,
+        rows: &[u32],
+        targets: &[u32],
+        temperature: f32,
+    ) -> Result<TokenScores, ModelError> {
+        let (tokens, _) = hidden.dims2()?;
+        self.check_score(tokens, rows, targets, temperature)?;
+        let operation = self.score_operation(rows, targets, temperature);
+        let both = hidden.contiguous()?.apply_op2(self.thread(), operation)?;
+        Ok(TokenScores { log_prob: both.get(0)?, entropy: both.get(1)? })
+    }
+
+    /// Log-probabilities and entropies as [`Model::score`] gives them, without a tape: for references and evaluation.
+    ///
+    /// # Errors
+    /// Those of [`Model::hidden_detached`] and [`Model::score`].
+    pub fn score_detached(
+        &self,
+        batch: &Packed,
+        rows: &[u32],
+        targets: &[u32],
+        temperature: f32,
+    ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        self.check_score(batch.tokens(), rows, targets, temperature)?;
+        let hidden = self.hidden_detached(batch)?;
+        let operation = self.score_operation(rows, targets, temperature);
+        let scores = with_numbers(&hidden, |hidden| {
+            Ok(operation.forward(hidden, &self.weights().head().read(), self.config.hidden_size))
+        })?;
+        Ok(scores.into_iter().map(|(log_prob, _, entropy)| (log_prob, entropy)).unzip())
+    }
+
+    fn score_operation(&self, rows: &[u32], targets: &[u32], temperature: f32) -> Score {
+        Score {
+            head: self.weights().head().clone(),
+            train_head: self.trains_base(),
+            rows: rows.to_vec(),
+            targets: targets.to_vec(),
+            inverse_temperature: 1.0 / temperature,
+            saved: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn check_score(
+        &self,
+        tokens: usize,
+        rows: &[u32],
+        targets: &[u32],
+        temperature: f32,
+    ) -> Result<(), ModelError> {
+        if rows.len() != targets.len() || rows.is_empty() {
+            return Err(ModelError::input(format!(
+                "{} rows and {} targets: a score needs as many of both, and at least one",
+                rows.len(),
+                targets.len()
+            )));
+        }
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= tokens) {
+            return Err(ModelError::input(format!("row {row} lies outside a batch of {tokens} tokens")));
+        }
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(ModelError::input(format!("temperature {temperature} is not a positive number")));
+        }
+        check_ids(targets, &self.config)
+    }
+}

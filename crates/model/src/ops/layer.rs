@@ -1,0 +1,90 @@
+//! One decoder layer as one node of the tape.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+
+use super::attention::{self, Attention};
+use super::feed_forward::FeedForward;
+use super::{Context, input, tensor, with_numbers};
+use crate::kernels::buffer::Buffer;
+use crate::layers::Layer;
+
+/// What a layer keeps between its forward and its backward pass.
+struct Kept {
+    attention: attention::Kept,
+    /// The residual stream between the two halves.
+    middle: Vec<f32>,
+    gate_up: Buffer,
+}
+
+/// `x [tokens, hidden]` and the pass's thread → `[tokens, hidden]`.
+pub(crate) struct LayerNode {
+    pub(crate) layer: Layer,
+    pub(crate) index: usize,
+    pub(crate) context: Arc<Context>,
+    /// Whether the forward pass keeps what the backward pass needs; if not, the backward pass computes it again from `x`
+    /// (gradient checkpointing; Chen et al., 2016).
+    pub(crate) keep: bool,
+    saved: Mutex<Option<Kept>>,
+}
+
+impl LayerNode {
+    pub(crate) fn new(layer: &Layer, index: usize, context: &Arc<Context>, keep: bool) -> LayerNode {
+        LayerNode { layer: layer.clone(), index, context: context.clone(), keep, saved: Mutex::new(None) }
+    }
+
+    /// The forward pass alone.
+    pub(crate) fn detached(layer: &Layer, index: usize, context: &Context, x: &[f32]) -> Vec<f32> {
+        let (middle, _) = Attention::new(layer, index, context).forward(x);
+        FeedForward::new(layer, index, context).forward(&middle, false).0
+    }
+}
+
+impl CustomOp2 for LayerNode {
+    fn name(&self) -> &'static str {
+        "decoder layer"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = input(x, layout, self.name())?;
+        let (middle, attention) = Attention::new(&self.layer, self.index, &self.context).forward(x);
+        let (out, gate_up) =
+            FeedForward::new(&self.layer, self.index, &self.context).forward(&middle, self.keep);
+        if let Some(gate_up) = gate_up {
+            let kept = Kept { attention, middle, gate_up };
+            *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        // Taken, not borrowed: its memory serves the layers below. A second pass through the same graph computes it again.
+        let kept = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let attention = Attention::new(&self.layer, self.index, &self.context);
+        let feed_forward = FeedForward::new(&self.layer, self.index, &self.context);
+        let dx = with_numbers(x, |x| {
+            let Kept { attention: kept, middle, gate_up } = kept.unwrap_or_else(|| {
+                let (middle, kept) = attention.forward(x);
+                let gate_up = feed_forward.recompute(&middle);
+                Kept { attention: kept, middle, gate_up }
+            });
+            let dy = with_numbers(gradient, |dy| Ok(dy.to_vec()))?;
+            let dmiddle = feed_forward.backward(&middle, gate_up, dy);
+            Ok(attention.backward(x, kept, dmiddle))
+        })?;
+        Ok((Some(tensor(dx, x.shape())?), None))
+    }
+}
