@@ -56,7 +56,7 @@ def train(options):
         return loss.item()
 
     losses = [step() for _ in range(options.warm_up)]
-    speeds = []
+    speeds, processor = [], time.process_time()
     for _ in range(options.rounds):
         if options.in_turn:
             print("ready", flush=True)
@@ -66,12 +66,14 @@ def train(options):
         speeds.append(options.steps * ids.numel() / (time.perf_counter() - begun))
         if options.in_turn:
             print(json.dumps(speeds[-1]), flush=True)
+    processor = time.process_time() - processor
     return {
         "program": f"torch {torch.__version__} {'compiled' if options.compile else 'eager'}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "threads": options.threads,
         "tokens_per_second": [round(speed, 1) for speed in speeds],
         "median": round(statistics.median(speeds), 1),
+        "tokens_per_core_second": round(options.rounds * options.steps * ids.numel() / processor, 1),
         "peak_mib": round(memory("VmHWM"), 1),
         "after_import_mib": round(after_import, 1),
         "losses": [round(loss, 5) for loss in losses],

@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 pub(crate) mod buffer;
 pub(crate) mod matmul;
+pub(crate) mod operand;
 pub(crate) mod rows;
 pub(crate) mod simd;
 
