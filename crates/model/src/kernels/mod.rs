@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod buffer;
+pub(crate) mod head;
 pub(crate) mod matmul;
 pub(crate) mod operand;
 pub(crate) mod rows;
