@@ -26,7 +26,8 @@ impl<'a> Strided<'a> {
         Strided { data: self.data, row: self.column, column: self.row }
     }
 
-    fn check(&self, rows: usize, columns: usize) {
+    /// Panics unless a matrix of this size lies in the slice.
+    pub(crate) fn check(&self, rows: usize, columns: usize) {
         assert!(
             rows == 0
                 || columns == 0
@@ -86,25 +87,7 @@ pub(crate) fn gemm(
 /// Rows in a block of work that one thread takes at a time.
 pub(crate) const ROW_BLOCK: usize = 128;
 
-/// Weight gradient `out[n×k] = dyᵀ · x` over `tokens` rows, split over the threads by rows of `out`.
-///
-/// Each element is summed over the tokens by one thread in one order, so that runs repeat bit for bit.
-pub(crate) fn weight_gradient(
-    tokens: usize,
-    out: &mut [f32],
-    width: usize,
-    dy: Strided<'_>,
-    x: Strided<'_>,
-    accumulate: bool,
-) {
-    let rows = out.len() / width.max(1);
-    let share = rows.div_ceil(rayon::current_num_threads().max(1)).next_multiple_of(16).min(rows.max(1));
-    out.par_chunks_mut(share * width).enumerate().for_each(|(index, part)| {
-        let first = index * share;
-        let columns = Strided { data: &dy.data[first * dy.column..], ..dy };
-        gemm(part.len() / width, width, tokens, part, width, accumulate, columns.transposed(), x);
-    });
-}
+pub(crate) use super::operand::weight_gradient;
 
 /// `out = a · b` with our own kernel; columns of `b` and `out` lie side by side.
 pub(crate) struct Product<'a> {

@@ -324,7 +324,7 @@ impl Kernel for LogSumExp<'_> {
 /// Gradient of log-prob and entropy with respect to a row of (tempered) logits, written over the row.
 ///
 /// With p = softmax: d log p_t / dl_j = 1[j = t] − p_j, and dH/dl_j = −p_j (ln p_j + H). Both come times their upstream
-/// gradients and `scale` (the inverse temperature).
+/// gradients and `scale` (the inverse temperature). A target outside the row lies in another tile of the vocabulary.
 pub(crate) struct ScoreBackward<'a> {
     pub(crate) row: &'a mut [f32],
     pub(crate) log_sum_exp: f32,
@@ -356,7 +356,9 @@ impl Kernel for ScoreBackward<'_> {
                 S::store_partial(row.add(at), S::mul(gradient, scale), count);
             });
         }
-        self.row[self.target] += self.d_log_prob * self.scale;
+        if let Some(gradient) = self.row.get_mut(self.target) {
+            *gradient += self.d_log_prob * self.scale;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::attention::{self, Cache, Heads, Saved, attend};
 use super::matmul::{PackedMatrix, Product, Strided};
+use super::operand::{Operand, weight_gradient};
 use super::rows::{
     Exponentials, LogSumExp, Norm, NormBackward, Rotary, ScoreBackward, SwiGlu, SwiGluBackward,
 };
@@ -283,4 +284,67 @@ fn the_exponential_is_accurate_over_its_whole_range() {
             assert!((f64::from(*got) - want).abs() <= 4e-7 * want, "e^{x} = {got}, expected {want}");
         }
     );
+}
+
+/// Three loops in f64.
+fn plain_product(m: usize, n: usize, k: usize, a: Strided<'_>, b: Strided<'_>, start: &[f32]) -> Vec<f32> {
+    let at = |matrix: Strided<'_>, row: usize, column: usize| {
+        f64::from(matrix.data[row * matrix.row + column * matrix.column])
+    };
+    (0..m * n)
+        .map(|place| {
+            let (row, column) = (place / n, place % n);
+            let sum: f64 = (0..k).map(|index| at(a, row, index) * at(b, index, column)).sum();
+            (f64::from(start[place]) + sum) as f32
+        })
+        .collect()
+}
+
+#[test]
+fn products_with_a_laid_out_operand_agree_with_three_loops() {
+    for (m, n, k) in
+        [(1, 1, 1), (3, 5, 7), (8, 48, 16), (13, 50, 9), (33, 97, 20), (70, 120, 1030), (9, 16, 512)]
+    {
+        let (a, b, start) = (noise(1, m * k), noise(2, k * n), noise(3, m * n));
+        let zeros = vec![0.0; m * n];
+        for a in [Strided::rows(&a, k), Strided::rows(&a, m).transposed()] {
+            for b in [Strided::rows(&b, n), Strided::rows(&b, k).transposed()] {
+                for accumulate in [false, true] {
+                    let want = plain_product(m, n, k, a, b, if accumulate { &start } else { &zeros });
+                    let operand = Operand::new(k, n, b);
+                    let mut got;
+                    everywhere!(
+                        {
+                            got = start.clone();
+                            operand.rows(m, a, &mut got, n, accumulate)
+                        },
+                        close(&got, &want, 1e-4)
+                    );
+                    if a.column == 1 {
+                        got = start.clone();
+                        operand.multiply_all(a.data, &mut got, accumulate);
+                        close(&got, &want, 1e-4);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_weight_gradient_is_the_same_on_any_number_of_threads() {
+    let (tokens, n, k) = (530, 203, 70);
+    let (dy, x, start) = (noise(4, tokens * n), noise(5, tokens * k), noise(6, n * k));
+    let dy = Strided::rows(&dy, n);
+    let want = plain_product(n, k, tokens, dy.transposed(), Strided::rows(&x, k), &start);
+    let of = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut out = start.clone();
+        pool.install(|| weight_gradient(tokens, &mut out, k, dy, Strided::rows(&x, k), true));
+        out
+    };
+    let alone = of(1);
+    close(&alone, &want, 2e-5);
+    assert_eq!(alone, of(3));
+    assert_eq!(alone, of(16));
 }
