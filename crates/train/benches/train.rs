@@ -12,9 +12,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
-use vul2safe_model::{Config, Model, Packed};
-use vul2safe_train::{AdamW, Gradients, OptimizerConfig};
+use vul2safe_model::{Config, Model, Packed, Pass};
+use vul2safe_train::{AdamW, OptimizerConfig};
 
 /// What the command line asks for.
 struct Options {
@@ -115,14 +114,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights = vec![-1.0 / rows.len() as f32; rows.len()];
     let mut losses = Vec::new();
     let mut step = || -> Result<(), Box<dyn Error>> {
-        let hidden = model.hidden(&batch)?;
-        let log_prob = model.score(&hidden, &rows, &targets, 1.0)?.log_prob;
-        let weights = Tensor::from_slice(&weights, weights.len(), &Device::Cpu)?;
-        let loss = (log_prob * weights)?.sum_all()?;
-        losses.push(loss.to_scalar::<f32>()?);
-        let mut gradients = Gradients::new(model.parameters().len());
-        gradients.add(model.parameters(), &mut loss.backward()?)?;
-        optimizer.step(&gradients, 1e-4)?;
+        let log_probs = model.learn(&batch, &rows, &targets, &weights, Pass::default())?;
+        losses.push(-log_probs.iter().sum::<f32>() / log_probs.len() as f32);
+        optimizer.step(1e-4)?;
         Ok(())
     };
     for _ in 0..options.warm_up {

@@ -33,7 +33,7 @@ mod seeds;
 pub mod supervised;
 
 pub use error::{CallbackError, TrainError};
-pub use optimizer::{AdamW, Gradients, OptimizerConfig, Schedule};
+pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use ppo::{
     Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout,
     ValueConfig, ValueStart, ppo, ppo_from,

@@ -4,10 +4,10 @@ use std::sync::Mutex;
 
 use candle_core::Tensor;
 
-use super::Model;
+use super::{Model, Pass};
 use crate::error::ModelError;
 use crate::ops::score::Score;
-use crate::ops::with_numbers;
+use crate::ops::{tensor, with_numbers};
 use crate::packed::{Packed, check_ids};
 
 /// What [`Model::score`] gives for each asked token.
@@ -56,10 +56,41 @@ impl Model {
         self.check_score(batch.tokens(), rows, targets, temperature)?;
         let hidden = self.hidden_detached(batch)?;
         let operation = self.score_operation(rows, targets, temperature);
-        let scores = with_numbers(&hidden, |hidden| {
-            Ok(operation.forward(hidden, &self.weights().head().read(), self.config.hidden_size))
-        })?;
-        Ok(scores.into_iter().map(|(log_prob, _, entropy)| (log_prob, entropy)).unzip())
+        let scores = with_numbers(&hidden, |hidden| Ok(operation.forward(hidden)))?;
+        Ok((scores.log_prob, scores.entropy))
+    }
+
+    /// A training pass for a loss `Σ gᵢ · log pᵢ` whose `gᵢ` (`d_log_prob`) are known beforehand, as those of cross-entropy
+    /// are (minus each token's weight): runs forward and backward, adds the gradients to [`Model::parameters`] and gives the
+    /// log-probabilities at temperature 1. It computes the logits once, where [`Model::score`] and its backward pass compute
+    /// them twice.
+    ///
+    /// # Errors
+    /// Those of [`Model::hidden`] and [`Model::score`], and another number of gradients than targets.
+    pub fn learn(
+        &self,
+        batch: &Packed,
+        rows: &[u32],
+        targets: &[u32],
+        d_log_prob: &[f32],
+        pass: Pass,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.check_score(batch.tokens(), rows, targets, 1.0)?;
+        if d_log_prob.len() != targets.len() {
+            return Err(ModelError::input(format!(
+                "{} gradients for {} targets",
+                d_log_prob.len(),
+                targets.len()
+            )));
+        }
+        let hidden = self.hidden_in(batch, pass)?;
+        let operation = self.score_operation(rows, targets, 1.0);
+        let (log_probs, dhidden) =
+            with_numbers(&hidden, |hidden| Ok(operation.cross_entropy(hidden, d_log_prob)))?;
+        // A number whose gradient with respect to the hidden states is the one just computed.
+        let dhidden = tensor(dhidden, hidden.shape())?;
+        (hidden * dhidden)?.sum_all()?.backward()?;
+        Ok(log_probs)
     }
 
     fn score_operation(&self, rows: &[u32], targets: &[u32], temperature: f32) -> Score {
@@ -69,7 +100,7 @@ impl Model {
             rows: rows.to_vec(),
             targets: targets.to_vec(),
             inverse_temperature: 1.0 / temperature,
-            saved: Mutex::new(Vec::new()),
+            saved: Mutex::default(),
         }
     }
 

@@ -87,16 +87,6 @@ impl Operand {
         Rows { operand: self, m, a, out, out_row, accumulate }
     }
 
-    /// `out = x · b` (or `out += x · b`) over all rows of `x` and all threads.
-    pub(crate) fn multiply_all(&self, x: &[f32], out: &mut [f32], accumulate: bool) {
-        if self.k == 0 || self.n == 0 {
-            return;
-        }
-        assert_eq!(x.len() / self.k * self.n, out.len(), "as many rows in as out");
-        x.par_chunks(ROW_BLOCK * self.k).zip(out.par_chunks_mut(ROW_BLOCK * self.n)).for_each(|(x, out)| {
-            self.multiply(x.len() / self.k, Strided::rows(x, self.k), out, self.n, accumulate);
-        });
-    }
 }
 
 /// Copies a panel: `to[i][c] = from[i · row + c · column]`, zeros in the columns that are not there.

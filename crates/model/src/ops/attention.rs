@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::Context;
-use super::linear::Linear;
+use super::linear::{Linear, Use};
 use super::norm::{keep_gradient, norm_backward};
 use crate::kernels::attention::{self, Saved};
 use crate::kernels::buffer::Buffer;
@@ -37,8 +37,8 @@ pub(crate) struct Attention<'a> {
 
 impl<'a> Attention<'a> {
     /// `index` is the layer's place in the model.
-    pub(crate) fn new(layer: &'a Layer, index: usize, context: &'a Context) -> Attention<'a> {
-        let linear = |projection, place| Linear::new(projection, context.dropout_seed(index, place));
+    pub(crate) fn new(layer: &'a Layer, index: usize, context: &'a Context, what: Use) -> Attention<'a> {
+        let linear = |projection, place| Linear::new(projection, what, context.dropout_seed(index, place));
         Attention {
             layer,
             context,
@@ -123,7 +123,9 @@ impl<'a> Attention<'a> {
                 let (rows, dy) = (dy.len() / hidden, Strided::rows(dy, hidden));
                 self.out.input_gradient(rows, dy, index * ROW_BLOCK, dattended, false);
             });
-        self.out.weight_gradients(tokens, Strided::rows(&dy, hidden), &kept.attended, context.train_base);
+        let operand = Linear::gradient_operand(&kept.attended, width, context.train_base);
+        self.out.weight_gradients(tokens, Strided::rows(&dy, hidden), &kept.attended, operand.as_ref());
+        drop(operand);
         let mut dqkv = Buffer::new(tokens * row);
         let saved = Saved { qkv: &kept.qkv, out: &kept.attended, log_sum_exp: &kept.log_sum_exp };
         attention::backward(saved, &dattended, &context.offsets, heads, &mut dqkv);
@@ -157,9 +159,10 @@ impl<'a> Attention<'a> {
                     at += linear.outputs();
                 }
             });
+        let operand = Linear::gradient_operand(&normed, hidden, context.train_base);
         let mut at = 0;
         for linear in &self.inward {
-            linear.weight_gradients(tokens, Strided::rows(&dqkv[at..], row), &normed, context.train_base);
+            linear.weight_gradients(tokens, Strided::rows(&dqkv[at..], row), &normed, operand.as_ref());
             at += linear.outputs();
         }
         let mut dx = dy;

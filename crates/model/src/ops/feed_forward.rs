@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Context;
-use super::linear::Linear;
+use super::linear::{Linear, Use};
 use super::norm::norm_backward;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::matmul::{ROW_BLOCK, Strided};
@@ -23,8 +23,8 @@ pub(crate) struct FeedForward<'a> {
 
 impl<'a> FeedForward<'a> {
     /// `index` is the layer's place in the model.
-    pub(crate) fn new(layer: &'a Layer, index: usize, context: &'a Context) -> FeedForward<'a> {
-        let linear = |projection, place| Linear::new(projection, context.dropout_seed(index, place));
+    pub(crate) fn new(layer: &'a Layer, index: usize, context: &'a Context, what: Use) -> FeedForward<'a> {
+        let linear = |projection, place| Linear::new(projection, what, context.dropout_seed(index, place));
         FeedForward {
             layer,
             context,
@@ -104,13 +104,15 @@ impl<'a> FeedForward<'a> {
                 let dup = Strided::rows(&gate_up[width..], 2 * width);
                 self.up.input_gradient(rows, dup, first, dnormed, true);
             });
-        self.down.weight_gradients(tokens, Strided::rows(&dy, hidden), &active, context.train_base);
-        drop(active);
+        let operand = Linear::gradient_operand(&active, width, context.train_base);
+        self.down.weight_gradients(tokens, Strided::rows(&dy, hidden), &active, operand.as_ref());
+        drop((active, operand));
+        let operand = Linear::gradient_operand(&normed, hidden, context.train_base);
         let dgate = Strided::rows(&gate_up, 2 * width);
-        self.gate.weight_gradients(tokens, dgate, &normed, context.train_base);
+        self.gate.weight_gradients(tokens, dgate, &normed, operand.as_ref());
         let dup = Strided::rows(&gate_up[width..], 2 * width);
-        self.up.weight_gradients(tokens, dup, &normed, context.train_base);
-        drop(normed);
+        self.up.weight_gradients(tokens, dup, &normed, operand.as_ref());
+        drop((normed, operand, gate_up));
         let mut dx = dy;
         norm_backward(x, &self.layer.feed_forward_norm, context, &dnormed, &mut dx);
         dx

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::attention::{self, Attention};
 use super::feed_forward::FeedForward;
+use super::linear::Use;
 use super::{Context, input, tensor, with_numbers};
 use crate::kernels::buffer::Buffer;
 use crate::layers::Layer;
@@ -36,8 +37,8 @@ impl LayerNode {
 
     /// The forward pass alone.
     pub(crate) fn detached(layer: &Layer, index: usize, context: &Context, x: &[f32]) -> Vec<f32> {
-        let (middle, _) = Attention::new(layer, index, context).forward(x);
-        FeedForward::new(layer, index, context).forward(&middle, false).0
+        let (middle, _) = Attention::new(layer, index, context, Use::Forward).forward(x);
+        FeedForward::new(layer, index, context, Use::Forward).forward(&middle, false).0
     }
 }
 
@@ -54,9 +55,10 @@ impl CustomOp2 for LayerNode {
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let x = input(x, layout, self.name())?;
-        let (middle, attention) = Attention::new(&self.layer, self.index, &self.context).forward(x);
+        let (layer, index, context) = (&self.layer, self.index, &*self.context);
+        let (middle, attention) = Attention::new(layer, index, context, Use::Forward).forward(x);
         let (out, gate_up) =
-            FeedForward::new(&self.layer, self.index, &self.context).forward(&middle, self.keep);
+            FeedForward::new(layer, index, context, Use::Forward).forward(&middle, self.keep);
         if let Some(gate_up) = gate_up {
             let kept = Kept { attention, middle, gate_up };
             *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
@@ -73,9 +75,11 @@ impl CustomOp2 for LayerNode {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         // Taken, not borrowed: its memory serves the layers below. A second pass through the same graph computes it again.
         let kept = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let attention = Attention::new(&self.layer, self.index, &self.context);
-        let feed_forward = FeedForward::new(&self.layer, self.index, &self.context);
+        let what = if kept.is_some() { Use::Backward } else { Use::Both };
+        let (layer, index, context) = (&self.layer, self.index, &*self.context);
         let dx = with_numbers(x, |x| {
+            let attention = Attention::new(layer, index, context, what);
+            let feed_forward = FeedForward::new(layer, index, context, what);
             let Kept { attention: kept, middle, gate_up } = kept.unwrap_or_else(|| {
                 let (middle, kept) = attention.forward(x);
                 let gate_up = feed_forward.recompute(&middle);
@@ -83,6 +87,7 @@ impl CustomOp2 for LayerNode {
             });
             let dy = with_numbers(gradient, |dy| Ok(dy.to_vec()))?;
             let dmiddle = feed_forward.backward(&middle, gate_up, dy);
+            drop((feed_forward, middle));
             Ok(attention.backward(x, kept, dmiddle))
         })?;
         Ok((Some(tensor(dx, x.shape())?), None))

@@ -4,13 +4,28 @@ use rayon::prelude::*;
 
 use crate::kernels::buffer::Buffer;
 use crate::kernels::matmul::{ROW_BLOCK, Strided, gemm, weight_gradient};
+use crate::kernels::operand::{Operand, add_weight_gradient};
 use crate::layers::Projection;
 use crate::parameter::Numbers;
+
+/// What a [`Linear`] will be asked for, and so in which order its weight has to be laid out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The product.
+    Forward,
+    /// The gradients.
+    Backward,
+    /// Both: a backward pass that computes its forward pass again.
+    Both,
+}
 
 /// A projection with its numbers at hand: `y = x·Wᵀ + b + s·(drop(x)·Aᵀ)·Bᵀ`.
 pub(crate) struct Linear<'a> {
     projection: &'a Projection,
-    weight: Numbers<'a>,
+    /// Wᵀ, laid out for [`Linear::forward`].
+    forth: Option<Operand>,
+    /// W, laid out for [`Linear::input_gradient`].
+    back: Option<Operand>,
     bias: Option<Numbers<'a>>,
     adapter: Option<LinearAdapter<'a>>,
     inputs: usize,
@@ -58,7 +73,9 @@ fn mix(value: u64) -> u64 {
 
 impl<'a> Linear<'a> {
     /// `dropout` is the seed of this projection in this pass; `None` drops nothing.
-    pub(crate) fn new(projection: &'a Projection, dropout: Option<u64>) -> Linear<'a> {
+    pub(crate) fn new(projection: &'a Projection, what: Use, dropout: Option<u64>) -> Linear<'a> {
+        let weight = projection.weight.read();
+        let inputs = projection.inputs();
         let adapter = projection.adapter.as_ref().map(|pair| LinearAdapter {
             a: pair.a.read(),
             b: pair.b.read(),
@@ -68,12 +85,18 @@ impl<'a> Linear<'a> {
         });
         Linear {
             projection,
-            weight: projection.weight.read(),
+            forth: (what != Use::Backward).then(|| Operand::transposed(&weight, inputs)),
+            back: (what != Use::Forward).then(|| Operand::plain(&weight, inputs)),
             bias: projection.bias.as_ref().map(|bias| bias.read()),
             adapter,
-            inputs: projection.inputs(),
+            inputs,
             outputs: projection.outputs(),
         }
+    }
+
+    /// The input of projections laid out for their weights' gradients; nothing where the base is frozen.
+    pub(crate) fn gradient_operand(x: &[f32], inputs: usize, train_base: bool) -> Option<Operand> {
+        train_base.then(|| Operand::plain(x, inputs))
     }
 
     pub(crate) fn outputs(&self) -> usize {
@@ -95,9 +118,10 @@ impl<'a> Linear<'a> {
             }
             add = true;
         }
-        let (x_rows, weight) =
-            (Strided::rows(x, self.inputs), Strided::rows(&self.weight, self.inputs).transposed());
-        gemm(rows, self.outputs, self.inputs, out, out_row, add, x_rows, weight);
+        match &self.forth {
+            Some(weight) => weight.multiply(rows, Strided::rows(x, self.inputs), out, out_row, add),
+            None => unreachable!("made for gradients alone"),
+        }
         if let Some(adapter) = &self.adapter {
             let mut low = Buffer::new(rows * adapter.rank);
             adapter.low(x, self.inputs, first, &mut low);
@@ -118,7 +142,10 @@ impl<'a> Linear<'a> {
         add: bool,
     ) {
         let inputs = self.inputs;
-        gemm(rows, inputs, self.outputs, dx, inputs, add, dy, Strided::rows(&self.weight, inputs));
+        match &self.back {
+            Some(weight) => weight.multiply(rows, dy, dx, inputs, add),
+            None => unreachable!("made for the product alone"),
+        }
         let Some(adapter) = &self.adapter else { return };
         let mut dlow = Buffer::new(rows * adapter.rank);
         adapter.low_gradient(rows, self.outputs, dy, &mut dlow);
@@ -136,12 +163,19 @@ impl<'a> Linear<'a> {
         }
     }
 
-    /// Adds the gradients of weight and bias (where the base is trained) or of the adapter, over all rows of a batch.
-    pub(crate) fn weight_gradients(&self, tokens: usize, dy: Strided<'_>, x: &[f32], train_base: bool) {
-        if train_base && let Some(parameter) = self.projection.weight.parameter() {
-            parameter.accumulate(|gradient, add| {
-                weight_gradient(tokens, gradient, self.inputs, dy, Strided::rows(x, self.inputs), add);
-            });
+    /// Adds the gradients of weight and bias (where the base is trained) or of the adapter, over all rows of a batch. `inputs`
+    /// is `x` laid out by [`Linear::gradient_operand`], for all projections of one input.
+    pub(crate) fn weight_gradients(
+        &self,
+        tokens: usize,
+        dy: Strided<'_>,
+        x: &[f32],
+        operand: Option<&Operand>,
+    ) {
+        if let Some(operand) = operand
+            && let Some(parameter) = self.projection.weight.parameter()
+        {
+            parameter.accumulate(|gradient, add| add_weight_gradient(operand, gradient, dy, add));
             if let Some(bias) = self.projection.bias.as_ref().and_then(|bias| bias.parameter()) {
                 bias.accumulate(|gradient, add| column_sums(tokens, dy, gradient, add));
             }

@@ -1,19 +1,12 @@
-//! The head as one node: log-probability and entropy of chosen rows, in chunks, without a tokens × vocabulary matrix.
+//! The head as one node: log-probability and entropy of chosen rows, without a tokens × vocabulary matrix.
 
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::{input, tensor, with_numbers};
-use crate::kernels::matmul::{Strided, gemm, weight_gradient};
-use crate::kernels::rows::{LogSumExp, ScoreBackward, run};
+use crate::kernels::head::{Head, Scores};
 use crate::parameter::Weight;
-
-/// Numbers of logits that exist at a time in the backward pass, unless 64 rows need more.
-const CHUNK: usize = 1 << 21;
-/// Rows that one thread scores at a time in the forward pass.
-const FORWARD_ROWS: usize = 64;
 
 /// `hidden [tokens, width]` and the pass's thread → `[2, rows]`: log-probabilities above entropies. The head's gradient goes
 /// to the head.
@@ -28,8 +21,8 @@ pub(crate) struct Score {
     pub(crate) targets: Vec<u32>,
     /// 1 / temperature, which multiplies the logits.
     pub(crate) inverse_temperature: f32,
-    /// Log-sum-exp and entropy of each row, from the forward pass.
-    pub(crate) saved: Mutex<Vec<(f32, f32)>>,
+    /// What the forward pass found.
+    pub(crate) saved: Mutex<Scores>,
 }
 
 /// The rows of a matrix, one after the other.
@@ -41,113 +34,75 @@ fn gather(matrix: &[f32], rows: &[u32], width: usize) -> Vec<f32> {
     out
 }
 
-/// Tempered logits of gathered rows.
-fn logits(hidden: &[f32], head: &[f32], width: usize, inverse_temperature: f32, out: &mut [f32]) {
-    let (rows, vocabulary) = (hidden.len() / width, head.len() / width);
-    gemm(
-        rows,
-        vocabulary,
-        width,
-        out,
-        vocabulary,
-        false,
-        Strided::rows(hidden, width),
-        Strided::rows(head, width).transposed(),
-    );
-    if inverse_temperature != 1.0 {
-        for value in out {
-            *value *= inverse_temperature;
+/// The reverse: adds each row to its place in a matrix of zeros.
+fn scatter(gathered: &[f32], rows: &[u32], width: usize, length: usize) -> Vec<f32> {
+    let mut out = vec![0.0; length];
+    for (row, source) in rows.iter().zip(gathered.chunks_exact(width)) {
+        let target = &mut out[*row as usize * width..(*row as usize + 1) * width];
+        for (target, value) in target.iter_mut().zip(source) {
+            *target += value;
         }
     }
+    out
 }
 
 impl Score {
-    /// Log-probability, log-sum-exp and entropy of every row.
-    pub(crate) fn forward(&self, hidden: &[f32], head: &[f32], width: usize) -> Vec<(f32, f32, f32)> {
-        let vocabulary = head.len() / width;
-        self.rows
-            .par_chunks(FORWARD_ROWS)
-            .zip(self.targets.par_chunks(FORWARD_ROWS))
-            .flat_map_iter(|(rows, targets)| {
-                let gathered = gather(hidden, rows, width);
-                let mut out = vec![0.0; rows.len() * vocabulary];
-                logits(&gathered, head, width, self.inverse_temperature, &mut out);
-                let scores: Vec<(f32, f32, f32)> = out
-                    .chunks_exact(vocabulary)
-                    .zip(targets)
-                    .map(|(row, &target)| {
-                        let (log_sum_exp, mean) = run(LogSumExp { row });
-                        (row[target as usize] - log_sum_exp, log_sum_exp, log_sum_exp - mean)
-                    })
-                    .collect();
-                scores
-            })
-            .collect()
+    fn with_head<T>(&self, hidden: &[f32], work: impl FnOnce(Head<'_>) -> T) -> T {
+        let (weight, width) = (self.head.read(), self.head.shape()[1]);
+        let hidden = gather(hidden, &self.rows, width);
+        work(Head {
+            hidden: &hidden,
+            weight: &weight,
+            width,
+            targets: &self.targets,
+            inverse_temperature: self.inverse_temperature,
+        })
     }
 
-    fn backward(&self, hidden: &[f32], width: usize, gradient: &[f32]) -> Vec<f32> {
-        let head = self.head.read();
-        let head: &[f32] = &head;
-        let (count, vocabulary) = (self.rows.len(), head.len() / width);
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut dhidden = vec![0.0; hidden.len()];
-        let chunk = (CHUNK / vocabulary.max(1)).clamp(64, count.max(64));
-        let mut dlogits = vec![0.0; chunk.min(count) * vocabulary];
-        let mut dgathered = vec![0.0; chunk.min(count) * width];
-        for first in (0..count).step_by(chunk) {
-            let rows = chunk.min(count - first);
-            let gathered = gather(hidden, &self.rows[first..first + rows], width);
-            let (dlogits, dgathered) = (&mut dlogits[..rows * vocabulary], &mut dgathered[..rows * width]);
-            let block = FORWARD_ROWS.min(rows.div_ceil(rayon::current_num_threads().max(1))).max(1);
-            dlogits
-                .par_chunks_mut(block * vocabulary)
-                .zip(dgathered.par_chunks_mut(block * width))
-                .zip(gathered.par_chunks(block * width))
-                .enumerate()
-                .for_each(|(index, ((dlogits, dgathered), gathered))| {
-                    logits(gathered, head, width, self.inverse_temperature, dlogits);
-                    for (offset, row) in dlogits.chunks_exact_mut(vocabulary).enumerate() {
-                        let at = first + index * block + offset;
-                        let (log_sum_exp, entropy) = saved[at];
-                        run(ScoreBackward {
-                            row,
-                            log_sum_exp,
-                            entropy,
-                            target: self.targets[at] as usize,
-                            d_log_prob: gradient[at],
-                            d_entropy: gradient[count + at],
-                            scale: self.inverse_temperature,
-                        });
-                    }
-                    let rows = gathered.len() / width;
-                    let dlogits = Strided::rows(dlogits, vocabulary);
-                    gemm(
-                        rows,
-                        width,
-                        vocabulary,
-                        dgathered,
-                        width,
-                        false,
-                        dlogits,
-                        Strided::rows(head, width),
-                    );
-                });
-            for (row, source) in self.rows[first..first + rows].iter().zip(dgathered.chunks_exact(width)) {
-                let target = &mut dhidden[*row as usize * width..(*row as usize + 1) * width];
-                for (target, value) in target.iter_mut().zip(source) {
-                    *target += value;
+    /// Gives `work` the head's gradient, where it wants one, zeros in it if it is new.
+    fn with_gradient(&self, work: impl FnOnce(Option<&mut [f32]>)) {
+        match self.head.parameter().filter(|_| self.train_head) {
+            None => work(None),
+            Some(parameter) => parameter.accumulate(|gradient, add| {
+                if !add {
+                    gradient.fill(0.0);
                 }
-            }
-            let dlogits = Strided::rows(dlogits, vocabulary);
-            if self.train_head
-                && let Some(parameter) = self.head.parameter()
-            {
-                parameter.accumulate(|dhead, add| {
-                    weight_gradient(rows, dhead, width, dlogits, Strided::rows(&gathered, width), add);
-                });
-            }
+                work(Some(gradient));
+            }),
         }
-        dhidden
+    }
+
+    /// Log-probability, log-sum-exp and entropy of every row.
+    pub(crate) fn forward(&self, hidden: &[f32]) -> Scores {
+        self.with_head(hidden, |head| head.forward())
+    }
+
+    fn backward(&self, hidden: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (width, count) = (self.head.shape()[1], self.rows.len());
+        let (d_log_prob, d_entropy) = gradient.split_at(count);
+        let d_entropy = d_entropy.iter().any(|value| *value != 0.0).then_some(d_entropy);
+        let mut dgathered = vec![0.0; count * width];
+        self.with_head(hidden, |head| {
+            self.with_gradient(|dweight| {
+                head.backward(&saved, d_log_prob, d_entropy, &mut dgathered, dweight);
+            });
+        });
+        scatter(&dgathered, &self.rows, width, hidden.len())
+    }
+
+    /// Log-probabilities, and the gradient of `hidden` for a loss whose gradient with respect to the log-probabilities is
+    /// known beforehand; the head's gradient goes to the head at once.
+    pub(crate) fn cross_entropy(&self, hidden: &[f32], d_log_prob: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let width = self.head.shape()[1];
+        let mut dgathered = vec![0.0; self.rows.len() * width];
+        let mut log_prob = Vec::new();
+        self.with_head(hidden, |head| {
+            self.with_gradient(|dweight| {
+                log_prob = head.cross_entropy(d_log_prob, &mut dgathered, dweight).log_prob;
+            });
+        });
+        (log_prob, scatter(&dgathered, &self.rows, width, hidden.len()))
     }
 }
 
@@ -163,12 +118,9 @@ impl CustomOp2 for Score {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = layout.shape().dims2()?;
-        let scores = self.forward(input(hidden, layout, self.name())?, &self.head.read(), width);
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) =
-            scores.iter().map(|&(_, log_sum_exp, entropy)| (log_sum_exp, entropy)).collect();
-        let log_probs = scores.iter().map(|score| score.0);
-        let out: Vec<f32> = log_probs.chain(scores.iter().map(|score| score.2)).collect();
+        let scores = self.forward(input(hidden, layout, self.name())?);
+        let out = [scores.log_prob.as_slice(), &scores.entropy].concat();
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = scores;
         Ok((CpuStorage::F32(out), Shape::from((2, self.rows.len()))))
     }
 
@@ -179,9 +131,8 @@ impl CustomOp2 for Score {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (_, width) = hidden.dims2()?;
         let dhidden = with_numbers(hidden, |hidden| {
-            with_numbers(gradient, |gradient| Ok(self.backward(hidden, width, gradient)))
+            with_numbers(gradient, |gradient| Ok(self.backward(hidden, gradient)))
         })?;
         Ok((Some(tensor(dhidden, hidden.shape())?), None))
     }

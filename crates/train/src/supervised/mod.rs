@@ -16,9 +16,8 @@ mod sequences;
 
 use std::{ops::Range, time::Instant};
 
-use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use vul2safe_model::{Model, Packed};
+use vul2safe_model::{Model, Packed, Pass};
 
 use self::sequences::Sequence;
 use crate::{
@@ -320,13 +319,10 @@ fn loss_and_gradients(
         }
         let packed =
             Packed::new(&micro.iter().map(|&index| sequences[index].ids.as_ref()).collect::<Vec<_>>());
-        let hidden = model.hidden(&packed)?;
-        let log_prob = model.score(&hidden, &targets.rows, &targets.ids, 1.0)?.log_prob;
-        loss -= crate::math::weighted_sum(&log_prob.to_vec1::<f32>()?, &targets.weights);
         // The gradient of the loss with respect to each log-prob is minus its weight.
-        let weights = Tensor::from_vec(targets.weights, log_prob.dims1()?, &Device::Cpu)?;
-        let surrogate = (log_prob * weights)?.sum_all()?.neg()?;
-        surrogate.backward()?;
+        let gradient: Vec<f32> = targets.weights.iter().map(|weight| -weight).collect();
+        let log_prob = model.learn(&packed, &targets.rows, &targets.ids, &gradient, Pass::default())?;
+        loss -= crate::math::weighted_sum(&log_prob, &targets.weights);
     }
     Ok(loss)
 }
