@@ -84,7 +84,8 @@ def compare(options):
     """Runs the programs in turn and prints medians, ratios of the same round, and peaks."""
     common = ["--threads", str(options.threads), "--rounds", str(options.rounds), "--steps", str(options.steps)]
     torch = [sys.executable, __file__, "train", options.model, "--optimizer", options.optimizer, *common]
-    commands = {"engine": [options.engine, "--model", options.model, *common], "eager": torch}
+    engine = [options.engine, "--model", options.model, "--micro-tokens", str(options.micro_tokens), *common]
+    commands = {"engine": engine, "eager": torch}
     if not options.no_compile:
         commands["compiled"] = [*torch, "--compile"]
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -114,12 +115,15 @@ def compare(options):
         for program in running.values():
             program.kill()
     print(f"{results['engine']['parameters'] / 1e6:.1f} M parameters, {options.threads} threads, {options.rounds} rounds in turn")
-    print("| program | tokens/s (median) | engine ÷ it (median of rounds) | peak MiB | less import |")
-    print("|---|---|---|---|---|")
+    print("| program | tokens/s (median) | engine ÷ it (median of rounds) | tokens per core-second | peak MiB | less import |")
+    print("|---|---|---|---|---|---|")
     for name, result in results.items():
         ratio = statistics.median(speeds["engine"] / speeds[name] for speeds in rounds)
         less = result["peak_mib"] - result["after_import_mib"]
-        print(f"| {result['program']} | {result['median']:.0f} | {ratio:.2f} | {result['peak_mib']:.0f} | {less:.0f} |")
+        print(
+            f"| {result['program']} | {result['median']:.0f} | {ratio:.2f} | {result['tokens_per_core_second']:.0f} "
+            f"| {result['peak_mib']:.0f} | {less:.0f} |"
+        )
     best = statistics.median(
         speeds["engine"] / max(speed for name, speed in speeds.items() if name != "engine") for speeds in rounds
     )
@@ -148,6 +152,7 @@ def main():
             command.add_argument("--in-turn", action="store_true", help="wait for a line on stdin before each round")
         else:
             command.add_argument("--engine", required=True, help="the built bench program")
+            command.add_argument("--micro-tokens", type=int, default=2048, help="tokens in a pass of the engine")
             command.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
     result = options.action(options)

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! cargo bench -p vul2safe-train --bench train -- --prepare DIR [--vocabulary 8192]
-//! cargo bench -p vul2safe-train --bench train -- --model DIR [--threads 2] [--rounds 5] [--steps 3]
+//! cargo bench -p vul2safe-train --bench train -- --model DIR [--threads 2] [--rounds 5] [--steps 3] [--micro-tokens 2048]
 //! ```
+//!
+//! `--micro-tokens` splits the batch into passes of so many tokens whose gradients are added up before the one step.
 //!
 //! Prints one JSON object, as `tools/bench_torch.py train` does for torch with the same folder.
 
@@ -23,6 +25,7 @@ struct Options {
     threads: usize,
     rounds: usize,
     steps: usize,
+    micro_tokens: usize,
     warm_up: usize,
     in_turn: bool,
 }
@@ -36,6 +39,7 @@ impl Options {
             threads: 2,
             rounds: 5,
             steps: 3,
+            micro_tokens: 2048,
             warm_up: 2,
             in_turn: false,
         };
@@ -49,6 +53,7 @@ impl Options {
                 "--threads" => options.threads = value()?.parse()?,
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--steps" => options.steps = value()?.parse()?,
+                "--micro-tokens" => options.micro_tokens = value()?.parse()?,
                 "--warm-up" => options.warm_up = value()?.parse()?,
                 "--in-turn" => options.in_turn = true,
                 // What `cargo bench` adds.
@@ -93,6 +98,32 @@ fn prepare(folder: &std::path::Path, vocabulary: usize) -> Result<(), Box<dyn Er
     Ok(())
 }
 
+/// Some sequences with the rows that predict a token and those tokens.
+struct MicroBatch {
+    packed: Packed,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+/// Consecutive sequences of at most `tokens` tokens together, and at least one.
+fn micro_batches(sequences: &[Vec<u32>], tokens: usize) -> Vec<MicroBatch> {
+    let mut batches = Vec::new();
+    let mut left = sequences;
+    while let Some(first) = left.first() {
+        let (mut count, mut total) = (1, first.len());
+        while let Some(next) = left.get(count).filter(|next| total + next.len() <= tokens) {
+            total += next.len();
+            count += 1;
+        }
+        let packed = Packed::new(&left[..count].iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let rows: Vec<u32> = packed.offsets.windows(2).flat_map(|pair| pair[0]..pair[1] - 1).collect();
+        let targets = rows.iter().map(|&row| packed.ids[row as usize + 1]).collect();
+        batches.push(MicroBatch { packed, rows, targets });
+        left = &left[count..];
+    }
+    batches
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::read()?;
     if let Some(folder) = &options.prepare {
@@ -107,15 +138,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::load(&options.model)?;
     let sequences: Vec<Vec<u32>> =
         serde_json::from_slice(&std::fs::read(options.model.join("tokens.json"))?)?;
-    let batch = Packed::new(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let rows: Vec<u32> = batch.offsets.windows(2).flat_map(|pair| pair[0]..pair[1] - 1).collect();
-    let targets: Vec<u32> = rows.iter().map(|&row| batch.ids[row as usize + 1]).collect();
+    let batches = micro_batches(&sequences, options.micro_tokens);
+    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    let weight = -1.0 / batches.iter().map(|batch| batch.rows.len()).sum::<usize>() as f32;
     let mut optimizer = AdamW::new(model.parameters(), OptimizerConfig::default());
-    let weights = vec![-1.0 / rows.len() as f32; rows.len()];
     let mut losses = Vec::new();
     let mut step = || -> Result<(), Box<dyn Error>> {
-        let log_probs = model.learn(&batch, &rows, &targets, &weights, Pass::default())?;
-        losses.push(-log_probs.iter().sum::<f32>() / log_probs.len() as f32);
+        let mut total = 0.0;
+        for MicroBatch { packed, rows, targets } in &batches {
+            let weights = vec![weight; rows.len()];
+            let log_probs = model.learn(packed, rows, targets, &weights, Pass::default())?;
+            total += weight * log_probs.iter().sum::<f32>();
+        }
+        losses.push(total);
         optimizer.step(1e-4)?;
         Ok(())
     };
@@ -134,13 +169,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         for _ in 0..options.steps {
             step()?;
         }
-        speeds.push((options.steps * batch.tokens()) as f64 / begun.elapsed().as_secs_f64());
+        speeds.push((options.steps * tokens) as f64 / begun.elapsed().as_secs_f64());
         if options.in_turn {
             println!("{}", speeds[speeds.len() - 1]);
             std::io::stdout().flush()?;
         }
     }
-    let measured = (options.rounds * options.steps * batch.tokens()) as f64;
+    let measured = (options.rounds * options.steps * tokens) as f64;
     let per_core = measured / (processor_seconds() - before);
     let mut sorted = speeds.clone();
     sorted.sort_by(f64::total_cmp);

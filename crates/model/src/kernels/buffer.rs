@@ -6,8 +6,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Numbers that lie in wait at most (256 MiB); beyond that, memory is given back.
-const KEPT: usize = 1 << 26;
+/// Numbers that lie in wait at most (128 MiB); beyond that, memory is given back. Keeping all of a step's activations would
+/// save little more time, and gradients could not take the place of the activations that they replace.
+const KEPT: usize = 1 << 25;
 
 static WAITING: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 

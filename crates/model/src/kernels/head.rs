@@ -14,10 +14,10 @@ use super::rows::{LogSumExp, ScoreBackward, run};
 const CHUNK: usize = 1 << 22;
 /// Rows of one backward pass over the head's matrix.
 const ROWS: usize = 2048;
-/// Logits that [`Head::cross_entropy`] may keep (64 MiB).
-const KEPT: usize = 1 << 24;
+/// Logits that [`Head::cross_entropy`] may keep (16 MiB).
+const KEPT: usize = 1 << 22;
 /// Fewest rows for which keeping the logits pays: with fewer, adding up the weight gradient costs more than it saves.
-const FEWEST: usize = 512;
+const FEWEST: usize = 256;
 /// Tiles are a multiple of as many ids, so that they fill panels and a thread's rows of the weight gradient.
 const STEP: usize = 96;
 

@@ -86,7 +86,6 @@ impl Operand {
         assert!(out_row >= self.n || m == 1, "rows of the product would overlap");
         Rows { operand: self, m, a, out, out_row, accumulate }
     }
-
 }
 
 /// Copies a panel: `to[i][c] = from[i · row + c · column]`, zeros in the columns that are not there.

@@ -166,8 +166,9 @@ fn differences(x: &[f32], weights: &[f32], gradient: &[f32], stride: usize, f: i
 
 #[test]
 fn attention_gradient_agrees_with_differences() {
-    let offsets = [0, 5, 40, 150];
-    let tokens = 150;
+    // The last sequence is long enough for two parts.
+    let offsets = [0, 5, 40, 40, 320];
+    let tokens = 320;
     let qkv = noise(7, tokens * HEADS.row());
     let forward = |qkv: &[f32]| {
         let (mut out, mut log_sum_exp) = (vec![0.0; tokens * HEADS.out()], vec![0.0; tokens * HEADS.query]);
@@ -176,14 +177,15 @@ fn attention_gradient_agrees_with_differences() {
     };
     let (out, log_sum_exp) = forward(&qkv);
     let dout = noise(8, out.len());
-    let mut dqkv = vec![0.0; qkv.len()];
-    attention::backward(
-        Saved { qkv: &qkv, out: &out, log_sum_exp: &log_sum_exp },
-        &dout,
-        &offsets,
-        HEADS,
-        &mut dqkv,
-    );
+    let of = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut dqkv = vec![0.0; qkv.len()];
+        let saved = Saved { qkv: &qkv, out: &out, log_sum_exp: &log_sum_exp };
+        pool.install(|| attention::backward(saved, &dout, &offsets, HEADS, &mut dqkv));
+        dqkv
+    };
+    let dqkv = of(1);
+    assert_eq!(dqkv, of(16), "the number of threads changes the gradient");
     differences(&qkv, &dout, &dqkv, 61, |qkv| plain_attention(qkv, &offsets, HEADS));
 }
 

@@ -75,20 +75,25 @@ impl CustomOp2 for LayerNode {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         // Taken, not borrowed: its memory serves the layers below. A second pass through the same graph computes it again.
         let kept = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let what = if kept.is_some() { Use::Backward } else { Use::Both };
         let (layer, index, context) = (&self.layer, self.index, &*self.context);
         let dx = with_numbers(x, |x| {
-            let attention = Attention::new(layer, index, context, what);
-            let feed_forward = FeedForward::new(layer, index, context, what);
-            let Kept { attention: kept, middle, gate_up } = kept.unwrap_or_else(|| {
-                let (middle, kept) = attention.forward(x);
-                let gate_up = feed_forward.recompute(&middle);
-                Kept { attention: kept, middle, gate_up }
-            });
             let dy = with_numbers(gradient, |dy| Ok(dy.to_vec()))?;
-            let dmiddle = feed_forward.backward(&middle, gate_up, dy);
-            drop((feed_forward, middle));
-            Ok(attention.backward(x, kept, dmiddle))
+            let (kept, middle, dmiddle) = match kept {
+                Some(Kept { attention, middle, gate_up }) => {
+                    let half = FeedForward::new(layer, index, context, Use::Backward);
+                    let dmiddle = half.backward(&middle, gate_up, dy);
+                    (attention, middle, dmiddle)
+                }
+                None => {
+                    let (middle, kept) = Attention::new(layer, index, context, Use::Forward).forward(x);
+                    let half = FeedForward::new(layer, index, context, Use::Both);
+                    let gate_up = half.recompute(&middle);
+                    let dmiddle = half.backward(&middle, gate_up, dy);
+                    (kept, middle, dmiddle)
+                }
+            };
+            drop(middle);
+            Ok(Attention::new(layer, index, context, Use::Backward).backward(x, kept, dmiddle))
         })?;
         Ok((Some(tensor(dx, x.shape())?), None))
     }
