@@ -6,9 +6,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Numbers that lie in wait at most (128 MiB); beyond that, memory is given back. Keeping all of a step's activations would
+/// Numbers that lie in wait at most (16 MiB); beyond that, memory is given back. Keeping all of a step's activations would
 /// save little more time, and gradients could not take the place of the activations that they replace.
-const KEPT: usize = 1 << 25;
+const KEPT: usize = 1 << 22;
 
 static WAITING: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
@@ -23,7 +23,7 @@ impl Buffer {
         let fitting = waiting
             .iter()
             .enumerate()
-            .filter(|(_, numbers)| (length..=2 * length).contains(&numbers.capacity()))
+            .filter(|(_, numbers)| (length..=length + length / 4).contains(&numbers.capacity()))
             .min_by_key(|(_, numbers)| numbers.capacity())
             .map(|(at, _)| at);
         let found = fitting.map(|at| waiting.swap_remove(at));

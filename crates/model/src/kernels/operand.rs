@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::matmul::{ROW_BLOCK, Strided};
+use super::matmul::Strided;
 use super::simd::{Kernel, Simd, dispatch};
 
 /// Columns in a panel: a multiple of every tile's width.

@@ -96,7 +96,8 @@ impl AdamW {
                         update.apply(values, gradient, first, second)
                     });
             })?;
-            parameter.clear_gradient();
+            // Given back, not kept: the activations of the next step's forward pass take its place.
+            parameter.release_gradient();
         }
         Ok(norm)
     }

@@ -79,7 +79,7 @@ impl Default for PpoConfig {
             whiten_advantages: true,
             epochs: 2,
             minibatches: 2,
-            tokens_per_microbatch: 8192,
+            tokens_per_microbatch: 1024,
             clip_low: 0.2,
             clip_high: 0.2,
             dual_clip: 3.0,

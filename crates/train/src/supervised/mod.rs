@@ -56,7 +56,7 @@ impl Default for PretrainConfig {
             epochs: 1,
             maximum_steps: None,
             tokens_per_batch: 4096,
-            tokens_per_microbatch: 8192,
+            tokens_per_microbatch: 1024,
             maximum_length: 1024,
             seed: 0,
         }
@@ -90,7 +90,7 @@ impl Default for SftConfig {
             epochs: 3,
             maximum_steps: None,
             tokens_per_batch: 4096,
-            tokens_per_microbatch: 8192,
+            tokens_per_microbatch: 1024,
             maximum_length: 2048,
             seed: 0,
         }
