@@ -33,11 +33,9 @@ mod generate;
 mod kernels;
 mod ops;
 mod packed;
-mod sampling;
 
 pub use config::{Config, RopeParameters};
 pub use decoder::{Model, TokenScores};
 pub use error::ModelError;
-pub use generate::Generation;
+pub use generate::{Finish, Generation, SamplingOptions};
 pub use packed::Packed;
-pub use sampling::{Finish, SamplingOptions};

@@ -1,7 +1,9 @@
 //! Each kernel against the plainest way to write it, with every vector type that this processor has.
 
-use super::attention::{self, Cache, Heads, Saved, attend};
-use super::matmul::{PackedMatrix, Product, Strided};
+use super::attention::{self, Heads, Saved};
+use super::cache::{Cache, attend};
+use super::matmul::{Product, Strided};
+use super::panels::PackedMatrix;
 use super::rows::{
     Exponentials, LogSumExp, Norm, NormBackward, Rotary, ScoreBackward, SwiGlu, SwiGluBackward,
 };

@@ -4,20 +4,24 @@
 //! every step computes one row for each request that is still running. All matrix products go through a kernel that adds up
 //! each row in the same order whatever rows stand beside it, so that a request's answer does not depend on its companions.
 
+mod sampling;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use self::sampling::Sampler;
+pub use self::sampling::{Finish, SamplingOptions};
 use crate::decoder::Model;
 use crate::error::ModelError;
-use crate::kernels::attention::{Cache, Heads, attend};
-use crate::kernels::matmul::PackedMatrix;
+use crate::kernels::attention::Heads;
+use crate::kernels::cache::{Cache, attend};
+use crate::kernels::panels::PackedMatrix;
 use crate::kernels::rows::{Norm, Rotary, SwiGlu, run};
 use crate::ops::attention::AttentionWeights;
 use crate::ops::feed_forward::FeedForwardWeights;
 use crate::ops::{numbers, with_numbers};
 use crate::packed::check_ids;
-use crate::sampling::{Finish, Sampler, SamplingOptions};
 
 /// Prompt tokens that one pass reads at most.
 const PREFILL_ROWS: usize = 256;
