@@ -99,6 +99,12 @@ pub enum ModelError {
         /// What is wrong with it.
         what: String,
     },
+    /// A request's logits hold a number that is not finite.
+    #[error("request {request}: the model's logits are not finite numbers")]
+    NotFinite {
+        /// The request's number: the index of its prompt.
+        request: usize,
+    },
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -130,6 +136,9 @@ impl ModelError {
             }
             ModelError::Shape { .. } => "config.json and the weights belong to different models".into(),
             ModelError::DataType { .. } => "convert the checkpoint to float32 or bfloat16; quantised weights are not read".into(),
+            ModelError::NotFinite { .. } => {
+                "the weights hold NaN or infinite numbers, most often after training diverged: go back to an earlier checkpoint".into()
+            }
             ModelError::Input { .. } => return None,
         })
     }

@@ -37,5 +37,8 @@ mod packed;
 pub use config::{Config, RopeParameters};
 pub use decoder::{Model, TokenScores};
 pub use error::ModelError;
-pub use generate::{Finish, Generation, SamplingOptions};
+pub use generate::{
+    DecodePrecision, Event, Finish, GenerateOptions, Generation, Generator, SamplingOptions, TokenBytes,
+    cache_bytes_per_token, decoding_bytes,
+};
 pub use packed::Packed;

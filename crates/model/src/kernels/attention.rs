@@ -36,7 +36,7 @@ impl Heads {
         self.query * self.width
     }
 
-    pub(super) fn group(&self) -> usize {
+    pub(crate) fn group(&self) -> usize {
         self.query / self.key
     }
 

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, Simd};
 
 /// A matrix in a slice: element (r, c) lies at `r * row + c * column`.
 #[derive(Clone, Copy)]

@@ -3,8 +3,9 @@
 pub(crate) mod attention;
 pub(crate) mod buffer;
 pub(crate) mod cache;
+pub(crate) mod decoding;
 pub(crate) mod matmul;
-pub(crate) mod panels;
+
 pub(crate) mod rows;
 pub(crate) mod simd;
 

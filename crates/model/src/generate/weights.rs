@@ -1,0 +1,287 @@
+//! The weights as sampling reads them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Storage, Tensor};
+use half::bf16;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::team::Team;
+use crate::config::Config;
+use crate::decoder::Model;
+use crate::error::ModelError;
+use crate::kernels::attention::Heads;
+use crate::kernels::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bytes};
+use crate::kernels::rows::Rotary;
+use crate::ops::{numbers, with_numbers};
+
+/// The number type in which sampling keeps the large matrices. Activations, sums and the cache are f32 in any case.
+///
+/// With rounded weights, ids and log-probabilities are those of the rounded model: use them where an answer is all that is
+/// wanted, and not where log-probabilities are compared with those of a training pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecodePrecision {
+    /// The model's own weights, read where they lie.
+    #[default]
+    Float32,
+    /// A copy rounded to bfloat16, half as large.
+    Bfloat16,
+    /// A copy rounded to bytes with one scale an output, a quarter as large.
+    Int8,
+}
+
+/// Bytes that the weights take while sampling, apart from the model's own: nothing but a few vectors with
+/// [`DecodePrecision::Float32`], a copy otherwise.
+pub fn decoding_bytes(config: &Config, precision: DecodePrecision) -> usize {
+    let outputs_and_inputs = config.parameter_shapes().into_iter().map(|(name, shape)| match shape[..] {
+        [outputs, inputs] => {
+            // A tied matrix is read as the embedding where it lies, and copied for the head.
+            let copied = name != "model.embed_tokens.weight" || config.tie_word_embeddings;
+            if copied { (outputs, inputs) } else { (0, 0) }
+        }
+        // A norm or bias is copied.
+        _ => (0, 0),
+    });
+    let matrices: usize = outputs_and_inputs
+        .map(|(outputs, inputs)| match precision {
+            DecodePrecision::Float32 => 0,
+            DecodePrecision::Bfloat16 => 2 * outputs * inputs,
+            DecodePrecision::Int8 => outputs * inputs + 4 * outputs,
+        })
+        .sum();
+    let vectors: usize = config
+        .parameter_shapes()
+        .iter()
+        .filter(|(_, shape)| shape.len() == 1)
+        .map(|(_, shape)| 4 * shape[0])
+        .sum();
+    matrices + vectors
+}
+
+/// Bytes of cached keys and values for each token of each request that is running; a shared prefix counts once.
+pub fn cache_bytes_per_token(config: &Config) -> usize {
+    2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_width()
+}
+
+/// The numbers of a weight `[outputs, inputs]`.
+enum Numbers {
+    /// The model's own.
+    Model(Tensor),
+    Bfloat16(Vec<bf16>),
+    Int8 {
+        bytes: Vec<i8>,
+        scales: Vec<f32>,
+    },
+}
+
+/// A weight `[outputs, inputs]` and where its outputs go.
+pub(super) struct Matrix {
+    numbers: Numbers,
+    pub(super) outputs: usize,
+    pub(super) inputs: usize,
+    bias: Option<Vec<f32>>,
+}
+
+impl Matrix {
+    fn read(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        precision: DecodePrecision,
+    ) -> candle_core::Result<Matrix> {
+        let (outputs, inputs) = weight.dims2()?;
+        let weight = weight.to_device(&Device::Cpu)?.contiguous()?;
+        let numbers = match precision {
+            DecodePrecision::Float32 => Numbers::Model(weight),
+            DecodePrecision::Bfloat16 => Numbers::Bfloat16(with_numbers(&weight, |numbers| {
+                Ok(numbers.iter().map(|&number| bf16::from_f32(number)).collect())
+            })?),
+            DecodePrecision::Int8 => with_numbers(&weight, |numbers| {
+                let mut bytes = Vec::with_capacity(numbers.len());
+                let scales =
+                    numbers.chunks_exact(inputs).map(|row| round_to_bytes(row, &mut bytes)).collect();
+                Ok(Numbers::Int8 { bytes, scales })
+            })?,
+        };
+        let bias = bias.map(crate::ops::numbers).transpose()?;
+        Ok(Matrix { numbers, outputs, inputs, bias })
+    }
+
+    /// Outputs that one piece of work computes: few enough that they stay in the second-level cache while all rows meet
+    /// them, and that every thread gets several pieces.
+    fn share(&self, threads: usize) -> usize {
+        let cached = ((128 << 10) / self.inputs.max(1)).min(64);
+        self.outputs.div_ceil(4 * threads).min(cached).next_multiple_of(8)
+    }
+
+    fn bytes(&self) -> usize {
+        let number = match self.numbers {
+            Numbers::Model(_) => 4,
+            Numbers::Bfloat16(_) => 2,
+            Numbers::Int8 { .. } => 1,
+        };
+        number * self.outputs * self.inputs
+    }
+
+    /// `out[row, at + o] = … + x · weight` for the outputs `o` of `range`, on this thread.
+    ///
+    /// # Safety
+    /// No other thread writes or reads these columns of `out` meanwhile.
+    unsafe fn multiply(
+        &self,
+        range: Range<usize>,
+        x: &[f32],
+        add: bool,
+        (out, out_row, at): (Disjoint<'_>, usize, usize),
+    ) {
+        let start = match &self.bias {
+            _ if add => Start::Output,
+            Some(bias) => Start::Bias(&bias[range.clone()]),
+            None => Start::Zero,
+        };
+        let numbers = range.start * self.inputs..range.end * self.inputs;
+        let with = |weight: WeightRows<'_>| {
+            let product =
+                Multiply { x, inputs: self.inputs, weight, start, out, out_row, at: at + range.start };
+            // SAFETY: passed on from the caller.
+            unsafe { product.compute() }
+        };
+        match &self.numbers {
+            Numbers::Model(tensor) => {
+                let (storage, layout) = tensor.storage_and_layout();
+                if let Storage::Cpu(storage) = &*storage
+                    && let Ok(weight) = storage.as_slice::<f32>()
+                {
+                    with(WeightRows::Float32(&weight[layout.start_offset()..][numbers]));
+                } else {
+                    unreachable!("`read` has put a contiguous f32 tensor on the CPU here");
+                }
+            }
+            Numbers::Bfloat16(weight) => with(WeightRows::Bfloat16(&weight[numbers])),
+            Numbers::Int8 { bytes, scales } => {
+                with(WeightRows::Int8(&bytes[numbers], &scales[range.clone()]))
+            }
+        }
+    }
+}
+
+/// One piece of a product: some outputs of one of several matrices.
+pub(super) struct Pieces<'a> {
+    pieces: Vec<(&'a Matrix, Range<usize>, usize)>,
+}
+
+impl<'a> Pieces<'a> {
+    /// The pieces of matrices whose outputs stand side by side.
+    pub(super) fn new(matrices: impl IntoIterator<Item = &'a Matrix>, threads: usize) -> Pieces<'a> {
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        for matrix in matrices {
+            let share = matrix.share(threads);
+            for first in (0..matrix.outputs).step_by(share) {
+                pieces.push((matrix, first..(first + share).min(matrix.outputs), at));
+            }
+            at += matrix.outputs;
+        }
+        Pieces { pieces }
+    }
+
+    /// `out[rows, columns] = x[rows, inputs] · weightsᵀ (+ bias)`, or adds the product to `out`.
+    pub(super) fn multiply(&self, team: &Team, x: &[f32], add: bool, out: &mut [f32], columns: usize) {
+        let out = Disjoint::new(out);
+        team.each(self.pieces.len(), |piece| {
+            let (matrix, range, at) = &self.pieces[piece];
+            // SAFETY: the pieces' columns do not overlap.
+            unsafe { matrix.multiply(range.clone(), x, add, (out, columns, *at)) };
+        });
+    }
+}
+
+/// One layer's weights.
+pub(super) struct DecodingLayer {
+    pub(super) attention_norm: Vec<f32>,
+    /// Query, key and value.
+    pub(super) qkv: [Matrix; 3],
+    pub(super) query_norm: Option<Vec<f32>>,
+    pub(super) key_norm: Option<Vec<f32>>,
+    pub(super) out: Matrix,
+    pub(super) feed_forward_norm: Vec<f32>,
+    pub(super) gate: Matrix,
+    pub(super) up: Matrix,
+    pub(super) down: Matrix,
+}
+
+impl DecodingLayer {
+    fn read(model: &Model, layer: usize, precision: DecodePrecision) -> candle_core::Result<DecodingLayer> {
+        let [norm, query, query_bias, key, key_bias, value, value_bias, out] =
+            model.attention_parameters(layer);
+        let [feed_forward_norm, gate, up, down] = model.feed_forward_parameters(layer);
+        let plain = |weight: &Tensor| Matrix::read(weight, None, precision);
+        Ok(DecodingLayer {
+            attention_norm: numbers(&norm)?,
+            qkv: [
+                Matrix::read(&query, Some(&query_bias), precision)?,
+                Matrix::read(&key, Some(&key_bias), precision)?,
+                Matrix::read(&value, Some(&value_bias), precision)?,
+            ],
+            query_norm: None,
+            key_norm: None,
+            out: plain(&out)?,
+            feed_forward_norm: numbers(&feed_forward_norm)?,
+            gate: plain(&gate)?,
+            up: plain(&up)?,
+            down: plain(&down)?,
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.qkv.iter().chain([&self.out, &self.gate, &self.up, &self.down]).map(Matrix::bytes).sum()
+    }
+}
+
+/// All weights. This is the only place that knows how a [`Model`] keeps them.
+pub(super) struct DecodingWeights {
+    pub(super) heads: Heads,
+    pub(super) hidden: usize,
+    pub(super) feed: usize,
+    pub(super) vocabulary: usize,
+    pub(super) epsilon: f32,
+    pub(super) rotary: Arc<Rotary>,
+    embedding: Tensor,
+    pub(super) layers: Vec<DecodingLayer>,
+    pub(super) norm: Vec<f32>,
+    pub(super) head: Matrix,
+}
+
+impl DecodingWeights {
+    pub(super) fn read(model: &Model, precision: DecodePrecision) -> Result<DecodingWeights, ModelError> {
+        let config = model.config();
+        let layers = (0..config.num_hidden_layers)
+            .into_par_iter()
+            .map(|layer| DecodingLayer::read(model, layer, precision))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(DecodingWeights {
+            heads: model.heads(),
+            hidden: config.hidden_size,
+            feed: config.intermediate_size,
+            vocabulary: config.vocab_size,
+            epsilon: model.epsilon(),
+            rotary: model.rotary(1),
+            embedding: model.embedding_weight().to_device(&Device::Cpu)?.contiguous()?,
+            layers,
+            norm: numbers(model.norm_weight())?,
+            head: Matrix::read(model.head_weight(), None, precision)?,
+        })
+    }
+
+    /// Appends the embeddings of `ids`.
+    pub(super) fn embed(&self, ids: impl Iterator<Item = u32>, x: &mut Vec<f32>) -> Result<(), ModelError> {
+        Ok(with_numbers(&self.embedding, |embedding| {
+            for id in ids {
+                x.extend_from_slice(&embedding[id as usize * self.hidden..(id as usize + 1) * self.hidden]);
+            }
+            Ok(())
+        })?)
+    }
+}
