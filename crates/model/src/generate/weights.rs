@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::decoder::Model;
 use crate::error::ModelError;
 use crate::kernels::attention::Heads;
-use crate::kernels::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bytes};
+use crate::kernels::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bfloat16, round_to_bytes};
 use crate::kernels::rows::Rotary;
 use crate::ops::{numbers, with_numbers};
 
@@ -95,9 +95,9 @@ impl Matrix {
         let weight = weight.to_device(&Device::Cpu)?.contiguous()?;
         let numbers = match precision {
             DecodePrecision::Float32 => Numbers::Model(weight),
-            DecodePrecision::Bfloat16 => Numbers::Bfloat16(with_numbers(&weight, |numbers| {
-                Ok(numbers.iter().map(|&number| bf16::from_f32(number)).collect())
-            })?),
+            DecodePrecision::Bfloat16 => {
+                Numbers::Bfloat16(with_numbers(&weight, |numbers| Ok(round_to_bfloat16(numbers)))?)
+            }
             DecodePrecision::Int8 => with_numbers(&weight, |numbers| {
                 let mut bytes = Vec::with_capacity(numbers.len());
                 let scales =
@@ -283,5 +283,41 @@ impl DecodingWeights {
             }
             Ok(())
         })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_that_are_held() {
+        for tied in [true, false] {
+            let config = Config { tie_word_embeddings: tied, ..Config::new(61, 24, 40, 2, 4, 2) };
+            let model = Model::random(config.clone(), 1).expect("a model");
+            for precision in [DecodePrecision::Float32, DecodePrecision::Bfloat16, DecodePrecision::Int8] {
+                let weights = DecodingWeights::read(&model, precision).expect("weights");
+                let matrices = weights.layers.iter().flat_map(|layer| {
+                    layer.qkv.iter().chain([&layer.out, &layer.gate, &layer.up, &layer.down])
+                });
+                let held: usize = matrices
+                    .chain([&weights.head])
+                    .map(|matrix| {
+                        let bias = matrix.bias.as_ref().map_or(0, |bias| 4 * bias.len());
+                        bias + match &matrix.numbers {
+                            Numbers::Model(_) => 0,
+                            Numbers::Bfloat16(numbers) => 2 * numbers.len(),
+                            Numbers::Int8 { bytes, scales } => bytes.len() + 4 * scales.len(),
+                        }
+                    })
+                    .sum();
+                let norms = weights
+                    .layers
+                    .iter()
+                    .map(|layer| layer.attention_norm.len() + layer.feed_forward_norm.len());
+                let norms = 4 * (norms.sum::<usize>() + weights.norm.len());
+                assert_eq!(decoding_bytes(&config, precision), held + norms, "{precision:?}, tied {tied}");
+            }
+        }
     }
 }

@@ -144,10 +144,11 @@ impl Kernel for Attend<'_> {
     type Output = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            // SAFETY: passed on from the caller.
-            unsafe { self.with_scratch::<S>(scratch) }
-        });
+        // Taken out and put back: a closure would not be compiled for the processor's features.
+        let mut scratch = SCRATCH.take();
+        // SAFETY: passed on from the caller.
+        unsafe { self.with_scratch::<S>(&mut scratch) }
+        SCRATCH.set(scratch);
     }
 }
 
@@ -212,11 +213,19 @@ impl Part<'_> {
 }
 
 impl Attend<'_> {
+    /// First query row and part of a tail.
+    #[inline(always)]
+    fn tail(&self, index: usize, m: usize, longest: usize, ahead: usize) -> (usize, Part<'_>) {
+        let (heads, view, group) = (self.heads, &self.views[index], self.heads.group());
+        let (m, visible) = if self.together { (m, longest) } else { (group, view.visible) };
+        (index * group, Part { heads, head: self.head, segment: view.tail, m, count: visible - ahead })
+    }
+
     /// # Safety
     /// As [`Attend::compute`], and the processor has the features of `S`.
     #[inline(always)]
-    unsafe fn with_scratch<S: Simd>(self, scratch: &mut Vec<f32>) {
-        let Attend { heads, head, qkv, views, together, out, first } = self;
+    unsafe fn with_scratch<S: Simd>(&self, scratch: &mut Vec<f32>) {
+        let Attend { heads, head, qkv, views, together, out, first } = *self;
         let (width, group) = (heads.width, heads.group());
         let m = views.len() * group;
         let prefix = views.first().and_then(|view| view.prefix);
@@ -231,20 +240,16 @@ impl Attend<'_> {
         for (target, row) in queries.chunks_exact_mut(group * width).zip(qkv.chunks_exact(heads.row())) {
             target.copy_from_slice(&row[head * group * width..(head + 1) * group * width]);
         }
-        // Which query rows meet which segment: all the prefix; the tail all together, or each its own.
+        // All query rows meet the prefix; the tail they meet all together, or each its own.
         let shared = prefix.map(|segment| Part { heads, head, segment, m, count: ahead });
-        let tails = || {
-            views.iter().enumerate().filter(|(index, _)| !together || *index == 0).map(|(index, view)| {
-                let (m, visible) = if together { (m, longest) } else { (group, view.visible) };
-                (index * group, Part { heads, head, segment: view.tail, m, count: visible - ahead })
-            })
-        };
+        let tails = if together { 1 } else { views.len() };
         // SAFETY: the processor has the features of S.
         unsafe {
             if let Some(part) = &shared {
                 part.scores::<S>(queries, scores, line);
             }
-            for (at, part) in tails() {
+            for index in 0..tails {
+                let (at, part) = self.tail(index, m, longest, ahead);
                 part.scores::<S>(&queries[at * width..], &mut scores[at * line + ahead..], line);
             }
             for (index, scores) in scores.chunks_exact_mut(line).enumerate() {
@@ -259,7 +264,8 @@ impl Attend<'_> {
             if let Some(part) = &shared {
                 part.values::<S>(scores, line, sums);
             }
-            for (at, part) in tails() {
+            for index in 0..tails {
+                let (at, part) = self.tail(index, m, longest, ahead);
                 part.values::<S>(&scores[at * line + ahead..], line, &mut sums[at * width..]);
             }
         }

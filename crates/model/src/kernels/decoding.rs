@@ -317,9 +317,43 @@ impl Sums<'_> {
 
 /// The nearest steps of a row, and the step: the largest number is 127 steps.
 pub(crate) fn round_to_bytes(row: &[f32], bytes: &mut Vec<i8>) -> f32 {
-    let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let step = largest / 127.0;
-    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-    bytes.extend(row.iter().map(|value| (value * inverse).round_ties_even() as i8));
-    step
+    struct Round<'a>(&'a [f32], &'a mut Vec<i8>);
+    impl Kernel for Round<'_> {
+        type Output = f32;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> f32 {
+            // Sixteen running maxima, so that the compiler can keep them side by side.
+            let mut largest = [0.0f32; 16];
+            for part in self.0.chunks(16) {
+                for (largest, value) in largest.iter_mut().zip(part) {
+                    *largest = if value.abs() > *largest { value.abs() } else { *largest };
+                }
+            }
+            let step = largest.into_iter().fold(0.0, f32::max) / 127.0;
+            let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+            // Added to 1.5 · 2²³, a small number is rounded to a whole one, which then stands in the lowest bits.
+            let whole = |value: &f32| (value * inverse + 12_582_912.0).to_bits() as i8;
+            self.1.extend(self.0.iter().map(whole));
+            step
+        }
+    }
+    dispatch(Round(row, bytes))
+}
+
+/// The nearest bfloat16 of each number, to even where two are as near.
+pub(crate) fn round_to_bfloat16(numbers: &[f32]) -> Vec<bf16> {
+    struct Round<'a>(&'a [f32]);
+    impl Kernel for Round<'_> {
+        type Output = Vec<bf16>;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Vec<bf16> {
+            let nearest = |value: &f32| {
+                let bits = value.to_bits();
+                let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16) as u16;
+                bf16::from_bits(if value.is_nan() { 0x7FC0 } else { rounded })
+            };
+            self.0.iter().map(nearest).collect()
+        }
+    }
+    dispatch(Round(numbers))
 }

@@ -2,7 +2,7 @@
 
 use super::attention::{self, Heads, Saved};
 use super::cache::{Attend, Push, Segment, View};
-use super::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bytes};
+use super::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bfloat16, round_to_bytes};
 use super::matmul::{Product, Strided};
 use super::rows::{
     Exponentials, LogSumExp, Norm, NormBackward, Rotary, ScoreBackward, SwiGlu, SwiGluBackward,
@@ -81,7 +81,8 @@ fn decoded(x: &[f32], weight: WeightRows<'_>, n: usize, k: usize, start: Start<'
 fn a_decoding_product_agrees_with_three_loops_in_every_precision() {
     for (rows, n, k) in [(1, 1, 1), (1, 17, 40), (2, 9, 16), (3, 8, 31), (7, 13, 64), (23, 30, 100)] {
         let (weight, x, bias) = (noise(4, n * k), noise(5, rows * k), noise(6, n));
-        let halves: Vec<half::bf16> = weight.iter().map(|&value| half::bf16::from_f32(value)).collect();
+        let halves = round_to_bfloat16(&weight);
+        assert!(halves.iter().zip(&weight).all(|(half, &value)| *half == half::bf16::from_f32(value)));
         let mut bytes = Vec::new();
         let scales: Vec<f32> = weight.chunks(k).map(|row| round_to_bytes(row, &mut bytes)).collect();
         let widened: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
