@@ -67,18 +67,24 @@ proptest! {
         maximum_cached_tokens in prop_oneof![1..400usize, Just(100_000)],
         prefill_tokens in 1..100usize,
         threads in 1..5usize,
+        precision in prop::sample::select(vec![
+            DecodePrecision::Float32, DecodePrecision::Bfloat16, DecodePrecision::Int8,
+        ]),
     ) {
         let model = model(true);
         let (prompts, options): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         let together = GenerateOptions {
-            maximum_running, maximum_cached_tokens, prefill_tokens, ..GenerateOptions::default()
+            maximum_running, maximum_cached_tokens, prefill_tokens, precision, token_bytes: None
         };
+        let plain = GenerateOptions { precision, ..GenerateOptions::default() };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let answers = pool.install(|| model.generate_with(&prompts, &options, together)).expect("answers");
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
         for (index, answer) in answers.iter().enumerate() {
             let alone = one
-                .install(|| model.generate(&prompts[index..=index], &options[index..=index]))
+                .install(|| {
+ model.generate_with(&prompts[index..=index], &options[index..=index], plain.clone())
+})
                 .expect("an answer");
             prop_assert_eq!(answer, &alone[0], "request {}", index);
         }
@@ -282,7 +288,13 @@ fn rounded_weights_give_the_answers_of_the_rounded_model() {
         model.generate_with(&prompts, &each, GenerateOptions { precision, ..GenerateOptions::default() })
     };
     let want = with(&rounded, DecodePrecision::Float32).expect("answers");
-    assert_eq!(with(&model, DecodePrecision::Bfloat16).expect("answers"), want);
+    // Apart from the order of additions, which is another one in small f32 matrices.
+    for (got, want) in with(&model, DecodePrecision::Bfloat16).expect("answers").iter().zip(&want) {
+        assert_eq!(got.ids, want.ids);
+        for (got, want) in got.log_probs.iter().zip(&want.log_probs) {
+            assert!((got - want).abs() < 2e-5, "{got}, with weights rounded beforehand {want}");
+        }
+    }
 
     // Bytes: how far the log-probability of the same first id moves. One step is 1/127 of an output's largest weight.
     let exact = with(&model, DecodePrecision::Float32).expect("answers");

@@ -15,8 +15,6 @@ const ATTEND_ROWS: usize = 16;
 const ATTEND_SCORES: usize = 1 << 18;
 /// Rows that one piece of norm or activation takes.
 const ROWS: usize = 8;
-/// Layers of at most so many bytes stay in a processor's second-level cache.
-const SMALL_LAYER: usize = 1 << 20;
 
 /// Keys and values of all layers of a prompt that several sequences share.
 pub(super) struct Prefix {
@@ -103,11 +101,10 @@ pub(super) fn forward(
 /// Consecutive runs that go through all layers apart from the others; one block where splitting the weights is better.
 fn blocks(weights: &DecodingWeights, runs: &[Run<'_>], threads: usize) -> Vec<Range<usize>> {
     let rows: usize = runs.iter().map(|run| run.ids.len()).sum();
-    let small = weights.layers.first().is_some_and(|layer| layer.bytes() <= SMALL_LAYER);
     let longest = runs.iter().map(|run| run.ids.len()).max().unwrap_or(0);
     let share = rows.div_ceil(2 * threads).max(6);
     // One long prompt would keep one thread busy while the others wait.
-    if !small || threads == 1 || longest > 2 * share || rows < 12 {
+    if !weights.is_small() || threads == 1 || longest > 2 * share || rows < 12 {
         return std::iter::once(0..runs.len()).collect();
     }
     let mut blocks = Vec::new();

@@ -37,7 +37,7 @@ pub struct Generation {
 /// How requests run together. None of this but the precision changes an answer.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
-    /// Requests that run at the same time at most.
+    /// Requests that run at the same time at most. Of a small model fewer run, where that is faster.
     pub maximum_running: usize,
     /// Tokens whose keys and values are cached at most, counting for each running request all that it may still generate; a
     /// shared prompt counts once. A request that needs more than that runs alone.

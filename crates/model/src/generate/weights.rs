@@ -13,7 +13,9 @@ use crate::config::Config;
 use crate::decoder::Model;
 use crate::error::ModelError;
 use crate::kernels::attention::Heads;
-use crate::kernels::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bfloat16, round_to_bytes};
+use crate::kernels::decoding::{
+    Disjoint, Multiply, PANEL, Start, WeightRows, panels, round_to_bfloat16, round_to_bytes,
+};
 use crate::kernels::rows::Rotary;
 use crate::ops::{numbers, with_numbers};
 
@@ -24,7 +26,7 @@ use crate::ops::{numbers, with_numbers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecodePrecision {
-    /// The model's own weights, read where they lie.
+    /// The model's own weights, those of models that are not small read where they lie.
     #[default]
     Float32,
     /// A copy rounded to bfloat16, half as large.
@@ -33,8 +35,15 @@ pub enum DecodePrecision {
     Int8,
 }
 
-/// Bytes that the weights take while sampling, apart from the model's own: nothing but a few vectors with
-/// [`DecodePrecision::Float32`], a copy otherwise.
+/// Matrices with so few inputs are laid out in panels where they are not rounded; the register sums of longer ones cost too
+/// little to pay for the copy.
+const PANEL_INPUTS: usize = 384;
+
+/// Bytes of a small layer at most.
+const SMALL_LAYER: usize = 1 << 20;
+
+/// Bytes that the weights take while sampling, apart from the model's own: a copy where they are rounded, and with
+/// [`DecodePrecision::Float32`] a copy of the matrices that have few inputs, as those of small models have.
 pub fn decoding_bytes(config: &Config, precision: DecodePrecision) -> usize {
     let outputs_and_inputs = config.parameter_shapes().into_iter().map(|(name, shape)| match shape[..] {
         [outputs, inputs] => {
@@ -47,6 +56,9 @@ pub fn decoding_bytes(config: &Config, precision: DecodePrecision) -> usize {
     });
     let matrices: usize = outputs_and_inputs
         .map(|(outputs, inputs)| match precision {
+            DecodePrecision::Float32 if inputs <= PANEL_INPUTS => {
+                4 * outputs.next_multiple_of(PANEL) * inputs
+            }
             DecodePrecision::Float32 => 0,
             DecodePrecision::Bfloat16 => 2 * outputs * inputs,
             DecodePrecision::Int8 => outputs * inputs + 4 * outputs,
@@ -70,6 +82,8 @@ pub fn cache_bytes_per_token(config: &Config) -> usize {
 enum Numbers {
     /// The model's own.
     Model(Tensor),
+    /// A copy in panels.
+    Panels(Vec<f32>),
     Bfloat16(Vec<bf16>),
     Int8 {
         bytes: Vec<i8>,
@@ -94,6 +108,9 @@ impl Matrix {
         let (outputs, inputs) = weight.dims2()?;
         let weight = weight.to_device(&Device::Cpu)?.contiguous()?;
         let numbers = match precision {
+            DecodePrecision::Float32 if inputs <= PANEL_INPUTS => {
+                Numbers::Panels(with_numbers(&weight, |numbers| Ok(panels(numbers, inputs)))?)
+            }
             DecodePrecision::Float32 => Numbers::Model(weight),
             DecodePrecision::Bfloat16 => {
                 Numbers::Bfloat16(with_numbers(&weight, |numbers| Ok(round_to_bfloat16(numbers)))?)
@@ -113,12 +130,13 @@ impl Matrix {
     /// them, and that every thread gets several pieces.
     fn share(&self, threads: usize) -> usize {
         let cached = ((128 << 10) / self.inputs.max(1)).min(64);
-        self.outputs.div_ceil(4 * threads).min(cached).next_multiple_of(8)
+        let whole = if matches!(self.numbers, Numbers::Panels(_)) { PANEL } else { 8 };
+        self.outputs.div_ceil(4 * threads).min(cached).next_multiple_of(whole)
     }
 
     fn bytes(&self) -> usize {
         let number = match self.numbers {
-            Numbers::Model(_) => 4,
+            Numbers::Model(_) | Numbers::Panels(_) => 4,
             Numbers::Bfloat16(_) => 2,
             Numbers::Int8 { .. } => 1,
         };
@@ -158,6 +176,11 @@ impl Matrix {
                 } else {
                     unreachable!("`read` has put a contiguous f32 tensor on the CPU here");
                 }
+            }
+            Numbers::Panels(panels) => {
+                let count = range.len();
+                let end = range.end.next_multiple_of(PANEL) * self.inputs;
+                with(WeightRows::Panels(&panels[range.start * self.inputs..end], count));
             }
             Numbers::Bfloat16(weight) => with(WeightRows::Bfloat16(&weight[numbers])),
             Numbers::Int8 { bytes, scales } => {
@@ -235,7 +258,7 @@ impl DecodingLayer {
         })
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.qkv.iter().chain([&self.out, &self.gate, &self.up, &self.down]).map(Matrix::bytes).sum()
     }
 }
@@ -275,6 +298,12 @@ impl DecodingWeights {
         })
     }
 
+    /// Whether a layer stays in a processor's second-level cache, so that reading it for some rows after the others costs
+    /// nothing.
+    pub(super) fn is_small(&self) -> bool {
+        self.layers.first().is_some_and(|layer| layer.bytes() <= SMALL_LAYER)
+    }
+
     /// Appends the embeddings of `ids`.
     pub(super) fn embed(&self, ids: impl Iterator<Item = u32>, x: &mut Vec<f32>) -> Result<(), ModelError> {
         Ok(with_numbers(&self.embedding, |embedding| {
@@ -293,7 +322,9 @@ mod tests {
     #[test]
     fn the_bytes_are_those_that_are_held() {
         for tied in [true, false] {
-            let config = Config { tie_word_embeddings: tied, ..Config::new(61, 24, 40, 2, 4, 2) };
+            // The feed-forward matrices of the second lie on the other side of the limit.
+            let feed = if tied { 40 } else { PANEL_INPUTS + 8 };
+            let config = Config { tie_word_embeddings: tied, ..Config::new(61, 24, feed, 2, 4, 2) };
             let model = Model::random(config.clone(), 1).expect("a model");
             for precision in [DecodePrecision::Float32, DecodePrecision::Bfloat16, DecodePrecision::Int8] {
                 let weights = DecodingWeights::read(&model, precision).expect("weights");
@@ -306,6 +337,7 @@ mod tests {
                         let bias = matrix.bias.as_ref().map_or(0, |bias| 4 * bias.len());
                         bias + match &matrix.numbers {
                             Numbers::Model(_) => 0,
+                            Numbers::Panels(numbers) => 4 * numbers.len(),
                             Numbers::Bfloat16(numbers) => 2 * numbers.len(),
                             Numbers::Int8 { bytes, scales } => bytes.len() + 4 * scales.len(),
                         }

@@ -1,13 +1,22 @@
 //! Products of few rows with a weight that is read once, for sampling.
 //!
-//! A weight lies as it does in the checkpoint, one output after the other, so that nothing has to be laid out anew. The
-//! inner dimension runs along the lanes: each pair of row and output has a register of its own, to which the inputs are
-//! added in order, and whose lanes are added up at the end. That order is the same whatever the number of rows, so that a
-//! row's result does not depend on the rows computed beside it. Sampling relies on that.
+//! A large weight lies as it does in the checkpoint, one output after the other, so that nothing has to be laid out anew.
+//! The inner dimension runs along the lanes: each pair of row and output has a register of its own, to which the inputs are
+//! added in order, and whose lanes are added up at the end. Where the inner dimension is short, that end costs as much as
+//! the rest, and the weights are small: these are laid out in panels, whose outputs run along the lanes.
+//!
+//! Either way the order of additions is the same whatever the number of rows, so that a row's result does not depend on the
+//! rows computed beside it. Sampling relies on that.
 
 use half::bf16;
 
+use super::matmul::{Product, Strided};
 use super::simd::{Kernel, Simd, dispatch};
+
+/// Outputs in a panel: a multiple of every tile width.
+pub(crate) const PANEL: usize = 48;
+/// Rows that meet a panel at a time.
+const PANEL_ROWS: usize = 64;
 
 /// A slice that several threads write at places that never overlap.
 #[derive(Clone, Copy)]
@@ -42,6 +51,8 @@ impl<'a> Disjoint<'a> {
 pub(crate) enum WeightRows<'a> {
     /// As trained.
     Float32(&'a [f32]),
+    /// As trained, in panels of [`PANEL`] outputs, of which the last one holds fewer: so many outputs in all.
+    Panels(&'a [f32], usize),
     /// Rounded to bfloat16.
     Bfloat16(&'a [bf16]),
     /// Rounded to 255 steps; one step an output.
@@ -148,6 +159,10 @@ impl Kernel for Multiply<'_> {
         let rows = self.x.len() / inputs;
         let (length, scales) = match self.weight {
             WeightRows::Float32(weight) => (weight.len(), None),
+            WeightRows::Panels(panels, outputs) => {
+                assert_eq!(panels.len(), outputs.next_multiple_of(PANEL) * inputs);
+                (outputs * inputs, None)
+            }
             WeightRows::Bfloat16(weight) => (weight.len(), None),
             WeightRows::Int8(weight, scales) => (weight.len(), Some(scales)),
         };
@@ -168,6 +183,7 @@ impl Kernel for Multiply<'_> {
         // columns of `out` are the caller's promise.
         unsafe {
             match self.weight {
+                WeightRows::Panels(panels, _) => sums.panels::<S>(self.x, panels, rows, outputs, inputs),
                 WeightRows::Float32(weight) => sums.all::<S, f32>(self.x, weight, rows, outputs, inputs),
                 WeightRows::Bfloat16(weight) => sums.all::<S, bf16>(self.x, weight, rows, outputs, inputs),
                 WeightRows::Int8(weight, _) => sums.all::<S, i8>(self.x, weight, rows, outputs, inputs),
@@ -189,6 +205,44 @@ struct Sums<'a> {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "`Kernel::run` has checked every bound of the call")]
 #[allow(clippy::needless_range_loop, reason = "the loops unroll over registers")]
 impl Sums<'_> {
+    /// # Safety
+    /// The bounds have been checked and the processor has the features of `S`.
+    #[inline(always)]
+    unsafe fn panels<S: Simd>(self, x: &[f32], panels: &[f32], rows: usize, outputs: usize, inputs: usize) {
+        let mut part = [0.0; PANEL_ROWS * PANEL];
+        for (panel, numbers) in panels.chunks_exact(PANEL * inputs).enumerate() {
+            let first = panel * PANEL;
+            let count = PANEL.min(outputs - first);
+            for row in (0..rows).step_by(PANEL_ROWS) {
+                let product = Product {
+                    m: PANEL_ROWS.min(rows - row),
+                    n: count,
+                    k: inputs,
+                    a: Strided::rows(&x[row * inputs..], inputs),
+                    b: numbers,
+                    b_row: PANEL,
+                    out: &mut part,
+                    out_row: PANEL,
+                    accumulate: false,
+                };
+                let rows = row..row + product.m;
+                unsafe { product.with::<S>() };
+                for (row, sums) in rows.zip(part.chunks_exact(PANEL)) {
+                    unsafe {
+                        let to = self.out.data.add(row * self.out_row + self.at + first);
+                        if count == PANEL {
+                            self.finish::<PANEL>(*sums.first_chunk().unwrap_unchecked(), first, to);
+                        } else {
+                            for output in 0..count {
+                                self.finish::<1>([sums[output]], first + output, to.add(output));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// The bounds have been checked and the processor has the features of `S`.
     #[inline(always)]
@@ -249,6 +303,34 @@ impl Sums<'_> {
         }
     }
 
+    /// Scales N sums, adds what they begin with, and puts them where they go.
+    #[inline(always)]
+    unsafe fn finish<const N: usize>(self, mut sums: [f32; N], output: usize, to: *mut f32) {
+        unsafe {
+            if let Some(scales) = self.scales {
+                let scales = scales.as_ptr().add(output);
+                for n in 0..N {
+                    sums[n] *= *scales.add(n);
+                }
+            }
+            match self.start {
+                Start::Zero => {}
+                Start::Bias(bias) => {
+                    let bias = bias.as_ptr().add(output);
+                    for n in 0..N {
+                        sums[n] += *bias.add(n);
+                    }
+                }
+                Start::Output => {
+                    for n in 0..N {
+                        sums[n] += *to.add(n);
+                    }
+                }
+            }
+            to.cast::<[f32; N]>().write_unaligned(sums);
+        }
+    }
+
     /// R rows with C outputs, of which `count` are there.
     #[inline(always)]
     unsafe fn tile<S: Simd, E: Element, const R: usize, const C: usize>(
@@ -298,21 +380,31 @@ impl Sums<'_> {
                         sums[r][first + 2],
                         sums[r][first + 3],
                     ]);
-                    for c in first..(first + 4).min(count) {
-                        let mut value = four[c - first];
-                        if let Some(scales) = self.scales {
-                            value *= *scales.get_unchecked(output + c);
+                    if first + 4 <= count {
+                        self.finish::<4>(four, output + first, to.add(first));
+                    } else {
+                        for c in first..count.max(first) {
+                            self.finish::<1>([four[c - first]], output + c, to.add(c));
                         }
-                        *to.add(c) = match self.start {
-                            Start::Zero => value,
-                            Start::Bias(bias) => value + *bias.get_unchecked(output + c),
-                            Start::Output => value + *to.add(c),
-                        };
                     }
                 }
             }
         }
     }
+}
+
+/// Lays out a weight whose rows are outputs, `inputs` numbers each: panels of 48 outputs, in each the inputs one after the
+/// other.
+pub(crate) fn panels(weight: &[f32], inputs: usize) -> Vec<f32> {
+    let outputs = weight.len() / inputs;
+    let mut panels = vec![0.0; outputs.next_multiple_of(PANEL) * inputs];
+    for (output, source) in weight.chunks_exact(inputs).enumerate() {
+        let panel = &mut panels[output / PANEL * PANEL * inputs..][..PANEL * inputs];
+        for (line, value) in panel.chunks_exact_mut(PANEL).zip(source) {
+            line[output % PANEL] = *value;
+        }
+    }
+    panels
 }
 
 /// The nearest steps of a row, and the step: the largest number is 127 steps.

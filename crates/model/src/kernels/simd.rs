@@ -288,12 +288,11 @@ mod x86 {
                 );
                 let pairs = _mm512_add_ps(quarters, _mm512_permute_ps::<0x4E>(quarters));
                 let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0xB1>(pairs));
-                [
-                    _mm512_cvtss_f32(sums),
-                    _mm_cvtss_f32(_mm512_extractf32x4_ps::<1>(sums)),
-                    _mm_cvtss_f32(_mm512_extractf32x4_ps::<2>(sums)),
-                    _mm_cvtss_f32(_mm512_extractf32x4_ps::<3>(sums)),
-                ]
+                // Each quarter is filled with its sum.
+                let firsts = _mm512_maskz_compress_ps(0x1111, sums);
+                let mut four = [0.0; 4];
+                _mm_storeu_ps(four.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+                four
             }
         }
     }
@@ -410,12 +409,13 @@ mod x86 {
                     _mm256_add_ps(pairs, _mm256_permute_ps::<0xB1>(pairs))
                 };
                 let (first, second) = (halve(first), halve(second));
-                [
-                    _mm256_cvtss_f32(first),
-                    _mm_cvtss_f32(_mm256_extractf128_ps::<1>(first)),
-                    _mm256_cvtss_f32(second),
-                    _mm_cvtss_f32(_mm256_extractf128_ps::<1>(second)),
-                ]
+                // The halves hold a, b and c, d, each filled with its sum.
+                let left = _mm_unpacklo_ps(_mm256_castps256_ps128(first), _mm256_extractf128_ps::<1>(first));
+                let right =
+                    _mm_unpacklo_ps(_mm256_castps256_ps128(second), _mm256_extractf128_ps::<1>(second));
+                let mut four = [0.0; 4];
+                _mm_storeu_ps(four.as_mut_ptr(), _mm_movelh_ps(left, right));
+                four
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::attention::{self, Heads, Saved};
 use super::cache::{Attend, Push, Segment, View};
-use super::decoding::{Disjoint, Multiply, Start, WeightRows, round_to_bfloat16, round_to_bytes};
+use super::decoding::{Disjoint, Multiply, Start, WeightRows, panels, round_to_bfloat16, round_to_bytes};
 use super::matmul::{Product, Strided};
 use super::rows::{
     Exponentials, LogSumExp, Norm, NormBackward, Rotary, ScoreBackward, SwiGlu, SwiGluBackward,
@@ -79,9 +79,12 @@ fn decoded(x: &[f32], weight: WeightRows<'_>, n: usize, k: usize, start: Start<'
 
 #[test]
 fn a_decoding_product_agrees_with_three_loops_in_every_precision() {
-    for (rows, n, k) in [(1, 1, 1), (1, 17, 40), (2, 9, 16), (3, 8, 31), (7, 13, 64), (23, 30, 100)] {
+    for (rows, n, k) in
+        [(1, 1, 1), (1, 17, 40), (2, 9, 16), (3, 8, 31), (7, 13, 64), (23, 30, 100), (70, 101, 20)]
+    {
         let (weight, x, bias) = (noise(4, n * k), noise(5, rows * k), noise(6, n));
         let halves = round_to_bfloat16(&weight);
+        let in_panels = panels(&weight, k);
         assert!(halves.iter().zip(&weight).all(|(half, &value)| *half == half::bf16::from_f32(value)));
         let mut bytes = Vec::new();
         let scales: Vec<f32> = weight.chunks(k).map(|row| round_to_bytes(row, &mut bytes)).collect();
@@ -90,6 +93,7 @@ fn a_decoding_product_agrees_with_three_loops_in_every_precision() {
             bytes.iter().enumerate().map(|(at, &byte)| f32::from(byte) * scales[at / k]).collect();
         for (kind, exact, bound) in [
             (WeightRows::Float32(&weight), &weight, 0.0),
+            (WeightRows::Panels(&in_panels, n), &weight, 0.0),
             (WeightRows::Bfloat16(&halves), &widened, 1.0 / 256.0),
             (WeightRows::Int8(&bytes, &scales), &stepped, 0.5 / 127.0),
         ] {
