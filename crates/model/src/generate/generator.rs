@@ -56,6 +56,8 @@ pub struct Generator<'m> {
     reserved: usize,
     /// What the next step has to tell first.
     pending: Vec<Event>,
+    /// Requests that failed and have not been reported.
+    broken: VecDeque<usize>,
     scratch: Vec<f32>,
 }
 
@@ -166,6 +168,7 @@ impl<'m> Generator<'m> {
             running: Vec::new(),
             reserved: 0,
             pending: Vec::new(),
+            broken: VecDeque::new(),
             scratch: Vec::new(),
         })
     }
@@ -218,7 +221,7 @@ impl<'m> Generator<'m> {
 
     /// Whether no request waits or runs.
     pub fn is_idle(&self) -> bool {
-        self.groups.is_empty() && self.pending.is_empty()
+        self.groups.is_empty() && self.pending.is_empty() && self.broken.is_empty()
     }
 
     /// Ends a request early, with the event that says so; nothing where it has ended or never was.
@@ -240,8 +243,11 @@ impl<'m> Generator<'m> {
     ///
     /// # Errors
     /// [`ModelError::NotFinite`] with the number of a request whose logits are not finite: that request is dropped, and the
-    /// others can go on.
+    /// others can go on. Where several failed in one pass, each of the next steps reports one of them.
     pub fn step(&mut self) -> Result<Vec<Event>, ModelError> {
+        if let Some(request) = self.broken.pop_front() {
+            return Err(ModelError::NotFinite { request });
+        }
         let mut events = std::mem::take(&mut self.pending);
         self.admit();
         if self.running.is_empty() {
@@ -250,12 +256,11 @@ impl<'m> Generator<'m> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let outcome = Team::gather(|team| self.pass(team, &mut scratch));
         self.scratch = scratch;
-        let mut broken = None;
         for (at, chosen) in outcome? {
             let member = &mut self.running[at];
             let request = member.request;
             let Some((id, log_prob)) = chosen else {
-                broken = broken.or(Some(request));
+                self.broken.push_back(request);
                 member.ended = true;
                 continue;
             };
@@ -283,7 +288,7 @@ impl<'m> Generator<'m> {
                 self.retire(at);
             }
         }
-        let Some(request) = broken else { return Ok(events) };
+        let Some(request) = self.broken.pop_front() else { return Ok(events) };
         // What happened to the others is told by the next step.
         self.pending = events;
         Err(ModelError::NotFinite { request })
