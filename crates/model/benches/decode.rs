@@ -4,6 +4,7 @@
 //! cargo bench -p vul2safe-model --bench decode                                  batch 1, 16 and 64, medians of 5
 //! cargo bench -p vul2safe-model --bench decode -- --save <folder>               writes the weights and ends
 //! cargo bench -p vul2safe-model --bench decode -- --model <folder> --batch 16 --json
+//! cargo bench -p vul2safe-model --bench decode -- --batch 16 --prompt 1024 --shared  one prompt for all
 //! ```
 
 use std::error::Error;
@@ -71,7 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options =
         SamplingOptions { maximum_new_tokens: count, temperature: 0.0, ..SamplingOptions::default() };
     for batch in batches {
-        let prompts = prompts(batch, length, model.config().vocab_size);
+        let mut prompts = prompts(batch, length, model.config().vocab_size);
+        if std::env::args().any(|argument| argument == "--shared") {
+            prompts = vec![prompts[0].clone(); batch];
+        }
         let short: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt[..8.min(length)].to_vec()).collect();
         let few = SamplingOptions { maximum_new_tokens: 4, ..options.clone() };
         model.generate_with(&short, &vec![few; batch], together.clone())?;
