@@ -123,6 +123,12 @@ pub enum ModelError {
         /// What is wrong with it.
         what: String,
     },
+    /// A request's logits hold a number that is not finite.
+    #[error("request {request}: the model's logits are not finite numbers")]
+    NotFiniteLogits {
+        /// The request's number: the index of its prompt.
+        request: usize,
+    },
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -156,6 +162,9 @@ impl ModelError {
             ModelError::DataType { .. } => "convert the checkpoint to float32 or bfloat16; quantised weights are not read".into(),
             ModelError::NotFinite { .. } => {
                 "the model was saved after its training had failed: use an earlier checkpoint".into()
+            }
+            ModelError::NotFiniteLogits { .. } => {
+                "the weights hold NaN or infinite numbers, most often after training diverged: go back to an earlier checkpoint".into()
             }
             ModelError::OtherBase { .. } => {
                 "load the base model that the adapter was trained on (adapter_config.json may name it)".into()

@@ -37,13 +37,14 @@ mod lora;
 mod ops;
 mod packed;
 mod parameter;
-mod sampling;
 
 pub use config::{Architecture, Config, RopeParameters};
 pub use decoder::{Model, Pass, TokenScores};
 pub use error::ModelError;
-pub use generate::Generation;
+pub use generate::{
+    DecodePrecision, Event, Finish, GenerateOptions, Generation, Generator, SamplingOptions, TokenBytes,
+    cache_bytes_per_token, decoding_bytes,
+};
 pub use lora::{Adapter, LoraConfig, Target};
 pub use packed::Packed;
 pub use parameter::{Parameter, Precision};
-pub use sampling::{Finish, SamplingOptions};

@@ -273,6 +273,12 @@ pub(crate) struct Halves {
     numbers: Vec<bf16>,
 }
 
+impl Halves {
+    pub(crate) fn numbers(&self) -> &[bf16] {
+        &self.numbers
+    }
+}
+
 impl Weight {
     pub(crate) fn new(
         name: &str,

@@ -1,6 +1,5 @@
 //! The model: its weights, its adapters, and where they come from and go to.
 
-mod decoding;
 mod forward;
 mod random;
 mod score;

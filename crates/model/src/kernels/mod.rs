@@ -2,6 +2,8 @@
 
 pub(crate) mod attention;
 pub(crate) mod buffer;
+pub(crate) mod cache;
+pub(crate) mod decoding;
 pub(crate) mod head;
 pub(crate) mod matmul;
 pub(crate) mod operand;

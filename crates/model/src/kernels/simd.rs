@@ -46,7 +46,31 @@ pub(crate) unsafe trait Simd: Copy {
     /// Computes a matrix product in register tiles that fit this type's registers.
     unsafe fn product(tiles: Tiles, m: usize, n: usize);
 
-    /// Sum of the lanes, in lane order.
+    /// Widens the numbers of `LANES` bfloat16.
+    #[inline(always)]
+    unsafe fn load_bfloat16(from: *const half::bf16) -> Self::V {
+        let lanes: [f32; 16] =
+            std::array::from_fn(
+                |lane| if lane < Self::LANES { unsafe { *from.add(lane) }.to_f32() } else { 0.0 },
+            );
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+    /// Widens `LANES` bytes.
+    #[inline(always)]
+    unsafe fn load_byte(from: *const i8) -> Self::V {
+        let lanes: [f32; 16] =
+            std::array::from_fn(
+                |lane| if lane < Self::LANES { f32::from(unsafe { *from.add(lane) }) } else { 0.0 },
+            );
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+    /// Sums of the lanes of four registers; each the same bits as [`Simd::sum`].
+    #[inline(always)]
+    unsafe fn sum_four(a: [Self::V; 4]) -> [f32; 4] {
+        unsafe { [Self::sum(a[0]), Self::sum(a[1]), Self::sum(a[2]), Self::sum(a[3])] }
+    }
+
+    /// Sum of the lanes, halves upon halves.
     #[inline(always)]
     unsafe fn sum(a: Self::V) -> f32 {
         let lanes = unsafe { Self::to_array(a) };
@@ -239,6 +263,38 @@ mod x86 {
             unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), a) };
             lanes
         }
+        #[inline(always)]
+        unsafe fn load_bfloat16(from: *const half::bf16) -> __m512 {
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_byte(from: *const i8) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn sum_four([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+            unsafe {
+                // Quarters of a register are called 0 to 3: first 0+2 and 1+3 of each, then the sum of those.
+                let first =
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+                let second =
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+                let quarters = _mm512_add_ps(
+                    _mm512_shuffle_f32x4::<0x88>(first, second),
+                    _mm512_shuffle_f32x4::<0xDD>(first, second),
+                );
+                let pairs = _mm512_add_ps(quarters, _mm512_permute_ps::<0x4E>(quarters));
+                let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0xB1>(pairs));
+                // Each quarter is filled with its sum.
+                let firsts = _mm512_maskz_compress_ps(0x1111, sums);
+                let mut four = [0.0; 4];
+                _mm_storeu_ps(four.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+                four
+            }
+        }
     }
 
     /// Eight numbers a register.
@@ -328,6 +384,39 @@ mod x86 {
             let mut lanes = [0.0; 16];
             unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), a) };
             lanes
+        }
+        #[inline(always)]
+        unsafe fn load_bfloat16(from: *const half::bf16) -> __m256 {
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_byte(from: *const i8) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn sum_four([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+            unsafe {
+                let first =
+                    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+                let second =
+                    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+                // Each half now holds four sums that are halved twice more.
+                let halve = |x| {
+                    let pairs = _mm256_add_ps(x, _mm256_permute_ps::<0x4E>(x));
+                    _mm256_add_ps(pairs, _mm256_permute_ps::<0xB1>(pairs))
+                };
+                let (first, second) = (halve(first), halve(second));
+                // The halves hold a, b and c, d, each filled with its sum.
+                let left = _mm_unpacklo_ps(_mm256_castps256_ps128(first), _mm256_extractf128_ps::<1>(first));
+                let right =
+                    _mm_unpacklo_ps(_mm256_castps256_ps128(second), _mm256_extractf128_ps::<1>(second));
+                let mut four = [0.0; 4];
+                _mm_storeu_ps(four.as_mut_ptr(), _mm_movelh_ps(left, right));
+                four
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Each kernel against the plainest way to write it, with every vector type that this processor has.
 
-use super::attention::{self, Cache, Heads, Saved, attend};
-use super::matmul::{PackedMatrix, Product, Strided};
+use super::attention::{self, Heads, Saved};
+use super::cache::{Attend, Push, Segment, View};
+use super::decoding::{Disjoint, Multiply, Start, WeightRows, panels, round_to_bfloat16, round_to_bytes};
+use super::matmul::{Product, Strided};
 use super::operand::{Operand, weight_gradient};
 use super::rows::{
     Exponentials, LogSumExp, Norm, NormBackward, Rotary, ScoreBackward, SwiGlu, SwiGluBackward,
@@ -71,20 +73,99 @@ fn products_of_every_size_agree_with_three_loops() {
     }
 }
 
+/// `rows` rows of `x` with a weight of `n` outputs, computed together, in the columns from 2 of rows of n + 3.
+fn decoded(x: &[f32], weight: WeightRows<'_>, n: usize, k: usize, start: Start<'_>, out: &mut [f32]) {
+    dispatch(Multiply { x, inputs: k, weight, start, out: Disjoint::new(out), out_row: n + 3, at: 2 });
+}
+
 #[test]
-fn a_packed_product_gives_each_row_the_same_bits_whatever_stands_beside_it() {
+fn a_decoding_product_agrees_with_three_loops_in_every_precision() {
+    for (rows, n, k) in
+        [(1, 1, 1), (1, 17, 40), (2, 9, 16), (3, 8, 31), (7, 13, 64), (23, 30, 100), (70, 101, 20)]
+    {
+        let (weight, x, bias) = (noise(4, n * k), noise(5, rows * k), noise(6, n));
+        let halves = round_to_bfloat16(&weight);
+        let in_panels = panels(&weight, k);
+        assert!(halves.iter().zip(&weight).all(|(half, &value)| *half == half::bf16::from_f32(value)));
+        let mut bytes = Vec::new();
+        let scales: Vec<f32> = weight.chunks(k).map(|row| round_to_bytes(row, &mut bytes)).collect();
+        let widened: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
+        let stepped: Vec<f32> =
+            bytes.iter().enumerate().map(|(at, &byte)| f32::from(byte) * scales[at / k]).collect();
+        for (kind, exact, bound) in [
+            (WeightRows::Float32(&weight), &weight, 0.0),
+            (WeightRows::Panels(&in_panels, n), &weight, 0.0),
+            (WeightRows::Bfloat16(&halves), &widened, 1.0 / 256.0),
+            (WeightRows::Int8(&bytes, &scales), &stepped, 0.5 / 127.0),
+        ] {
+            // A rounded number lies within half a step of the number itself.
+            for (rounded, value) in exact.iter().zip(&weight) {
+                assert!((rounded - value).abs() <= bound + 1e-7, "{rounded} for {value}");
+            }
+            for start in [Start::Zero, Start::Bias(&bias), Start::Output] {
+                let before = noise(7, rows * (n + 3));
+                let mut want = before.clone();
+                for row in 0..rows {
+                    for column in 0..n {
+                        let sum: f32 = (0..k).map(|at| x[row * k + at] * exact[column * k + at]).sum();
+                        let target = &mut want[row * (n + 3) + 2 + column];
+                        *target = sum
+                            + match start {
+                                Start::Zero => 0.0,
+                                Start::Bias(bias) => bias[column],
+                                Start::Output => *target,
+                            };
+                    }
+                }
+                let mut got;
+                everywhere!(
+                    {
+                        got = before.clone();
+                        Multiply {
+                            x: &x,
+                            inputs: k,
+                            weight: kind,
+                            start,
+                            out: Disjoint::new(&mut got),
+                            out_row: n + 3,
+                            at: 2,
+                        }
+                    },
+                    close(&got, &want, 1e-5)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_decoding_product_gives_each_row_the_same_bits_whatever_stands_beside_it() {
     let (n, k, rows) = (101, 37, 19);
     let (weight, x) = (noise(4, n * k), noise(5, rows * k));
-    let packed = PackedMatrix::new(&weight, k);
-    let mut together = vec![0.0; rows * n];
-    packed.multiply(&x, &mut together, false);
+    let mut together = vec![0.0; rows * (n + 3)];
+    decoded(&x, WeightRows::Float32(&weight), n, k, Start::Zero, &mut together);
     for row in 0..rows {
-        let mut alone = vec![0.0; n];
-        packed.multiply(&x[row * k..(row + 1) * k], &mut alone, false);
-        assert_eq!(alone, together[row * n..(row + 1) * n]);
-        let want: Vec<f32> =
-            (0..n).map(|column| (0..k).map(|at| x[row * k + at] * weight[column * k + at]).sum()).collect();
-        close(&alone, &want, 1e-5);
+        for count in 1..=rows - row {
+            let mut some = vec![0.0; count * (n + 3)];
+            let x = &x[row * k..(row + count) * k];
+            decoded(x, WeightRows::Float32(&weight), n, k, Start::Zero, &mut some);
+            assert_eq!(some, together[row * (n + 3)..(row + count) * (n + 3)]);
+        }
+        // The outputs in two pieces, as two threads compute them.
+        let mut pieces = vec![0.0; n + 3];
+        let out = Disjoint::new(&mut pieces);
+        for (first, last) in [(0, 40), (40, n)] {
+            dispatch(Multiply {
+                x: &x[row * k..(row + 1) * k],
+                inputs: k,
+                weight: WeightRows::Float32(&weight[first * k..last * k]),
+                start: Start::Zero,
+                out,
+                out_row: n + 3,
+                at: 2 + first,
+            });
+        }
+        assert_eq!(pieces, together[row * (n + 3)..(row + 1) * (n + 3)]);
     }
 }
 
@@ -133,15 +214,56 @@ fn blocked_attention_agrees_with_plain_attention() {
     attention::forward(&qkv, &offsets, HEADS, &mut out, &mut log_sum_exp);
     let want = plain_attention(&qkv, &offsets, HEADS);
     close(&out, &want, 1e-5);
-    // The cached, one-row form.
-    for pair in offsets.windows(2) {
-        let mut cache = Cache::new(HEADS);
-        for token in pair[0] as usize..pair[1] as usize {
-            let row = &qkv[token * HEADS.row()..(token + 1) * HEADS.row()];
-            cache.push(HEADS, row);
-            let mut alone = vec![0.0; HEADS.out()];
-            attend(&cache, HEADS, row, token - pair[0] as usize + 1, &mut alone);
-            close(&alone, &want[token * HEADS.out()..(token + 1) * HEADS.out()], 1e-5);
+    // The cached form: first some positions that several sequences may share, then the rest, some rows at a time.
+    let rotary = Rotary::new(1, &vec![1.0; HEADS.width / 2], 1.0);
+    for (start, end) in offsets.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize)) {
+        let length = end - start;
+        for (shared, rows) in
+            [(0, 1), (0, 7), (length / 2, 1), (length.saturating_sub(1), 1), (length / 3, 5)]
+        {
+            let mut segments = [Segment::default(), Segment::default()];
+            let mut at = 0;
+            while at < length {
+                let part = usize::from(at >= shared && shared > 0);
+                let count = rows.min(if at < shared { shared - at } else { length - at });
+                let mut taken = qkv[(start + at) * HEADS.row()..(start + at + count) * HEADS.row()].to_vec();
+                // At position 0 nothing turns, so that the numbers stay those of the other form.
+                for row in taken.chunks_mut(HEADS.row()) {
+                    Push {
+                        heads: HEADS,
+                        rotary: &rotary,
+                        query_norm: None,
+                        key_norm: None,
+                        epsilon: 0.0,
+                        qkv: row,
+                        position: 0,
+                        segment: &mut segments[part],
+                    }
+                    .compute();
+                }
+                let [first, second] = &segments;
+                let views: Vec<View<'_>> = (0..count)
+                    .map(|row| View {
+                        prefix: (part == 1).then_some(first),
+                        tail: if part == 1 { second } else { first },
+                        visible: at + row + 1,
+                    })
+                    .collect();
+                let mut got = vec![0.0; count * HEADS.out()];
+                for head in 0..HEADS.key {
+                    dispatch(Attend {
+                        heads: HEADS,
+                        head,
+                        qkv: &taken,
+                        views: &views,
+                        together: true,
+                        out: Disjoint::new(&mut got),
+                        first: 0,
+                    });
+                }
+                close(&got, &want[(start + at) * HEADS.out()..(start + at + count) * HEADS.out()], 1e-5);
+                at += count;
+            }
         }
     }
 }
@@ -322,11 +444,6 @@ fn products_with_a_laid_out_operand_agree_with_three_loops() {
                         },
                         close(&got, &want, 1e-4)
                     );
-                    if a.column == 1 {
-                        got = start.clone();
-                        operand.multiply_all(a.data, &mut got, accumulate);
-                        close(&got, &want, 1e-4);
-                    }
                 }
             }
         }

@@ -43,6 +43,7 @@ pub(super) fn sample(
             top_k: 0,
             stop_ids: config.stop_ids.clone(),
             seed: derive(config.seed, Stream::Answer, update, place),
+            ..SamplingOptions::default()
         })
         .collect();
     let answers = actor.generate(&ids, &options)?;
