@@ -1,10 +1,12 @@
 //! A driver that runs the kernels on the processor: `kernels/*.cu` behind `shim.hpp`, compiled by the C++ compiler at hand.
 
 use std::alloc::Layout;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::process::Command;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libloading::Library;
 
@@ -20,12 +22,15 @@ type Launch = unsafe extern "C" fn(*const u32, u32, u32, *const *mut c_void, i32
 
 /// The kernels for one precision and head width, run on this processor.
 pub(crate) struct Emulator {
-    library: Library,
+    library: Arc<Library>,
     precision: Precision,
     head_width: usize,
     /// Whether blocks and threads run in descending order.
     pub(crate) descending: bool,
 }
+
+/// Libraries that this process has compiled, by what they were compiled with.
+static COMPILED: Mutex<Option<HashMap<Vec<String>, Arc<Library>>>> = Mutex::new(None);
 
 /// Memory between two guards. New memory is full of NaN, so that a read before a write shows.
 pub(crate) struct Memory {
@@ -95,38 +100,39 @@ impl Emulator {
             println!("skipped: no C++ compiler (CXX, c++, g++ or clang++)");
             return None;
         };
-        let mut text = String::from(include_str!("shim.hpp"));
-        text.push_str(source::SOURCE);
-        for name in source::names() {
-            text.push_str(&format!(
-                "extern \"C\" void launch_{name}(const unsigned* grid, unsigned threads, unsigned shared, void** arguments, \
-                 int order) {{ emulator::launch([](void** a) {{ emulator::call({name}, a); }}, grid, threads, shared, \
-                 arguments, order); }}\n"
-            ));
-        }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (input, output) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
-        std::fs::write(&input, text).expect("the source is written");
-        // A misaligned 16-byte access works here and fails on a GPU: the sanitiser makes it fail here too.
-        let mut command = Command::new(compiler);
-        command.args([
-            "-std=c++17",
-            "-O2",
-            "-shared",
-            "-fPIC",
-            "-fno-strict-aliasing",
-            "-fsanitize=alignment",
-        ]);
-        command
-            .args(["-fsanitize-undefined-trap-on-error", "-w", &format!("-DHEAD={head_width}")])
-            .args(flags);
+        let mut options = vec![format!("-DHEAD={head_width}")];
+        options.extend(flags.iter().map(|flag| flag.to_string()));
         if precision == Precision::Bf16 {
-            command.arg("-DBF16");
+            options.push("-DBF16".into());
         }
-        let done = command.arg(&input).arg("-o").arg(&output).output().expect("the compiler runs");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        Some(Emulator { library: load(output), precision, head_width, descending: false })
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = compiled.get_or_insert_default();
+        let library =
+            compiled.entry(options).or_insert_with_key(|options| Arc::new(build(&compiler, options)));
+        Some(Emulator { library: library.clone(), precision, head_width, descending: false })
     }
+}
+
+fn build(compiler: &str, options: &[String]) -> Library {
+    let mut text = String::from(include_str!("shim.hpp"));
+    text.push_str(source::SOURCE);
+    for name in source::names() {
+        text.push_str(&format!(
+            "extern \"C\" void launch_{name}(const unsigned* grid, unsigned threads, unsigned shared, void** arguments, \
+             int order) {{ emulator::launch([](void** a) {{ emulator::call({name}, a); }}, grid, threads, shared, \
+             arguments, order); }}\n"
+        ));
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (input, output) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+    std::fs::write(&input, text).expect("the source is written");
+    // A misaligned 16-byte access works here and fails on a GPU: the sanitiser makes it fail here too.
+    let mut command = Command::new(compiler);
+    command.args(["-std=c++17", "-O2", "-shared", "-fPIC", "-fno-strict-aliasing", "-fsanitize=alignment"]);
+    command.args(["-fsanitize-undefined-trap-on-error", "-w"]).args(options);
+    let done = command.arg(&input).arg("-o").arg(&output).output().expect("the compiler runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    load(output)
 }
 
 fn load(path: PathBuf) -> Library {
