@@ -22,7 +22,9 @@ pub struct Scores<D: Driver> {
 impl<D: Driver> Engine<D> {
     /// Rows whose logits exist at a time.
     fn chunk(&self) -> usize {
-        (self.settings.logits / self.sizes.vocabulary).max(16)
+        let rows = (self.settings.logits / self.sizes.vocabulary).max(16);
+        // Whole tiles of the products.
+        if rows > 128 { rows / 128 * 128 } else { rows }
     }
 
     fn head_weight(&self) -> View<'_, D> {
@@ -176,10 +178,8 @@ impl<D: Driver> Engine<D> {
     }
 
     fn begin_gradient(&mut self) -> Result<(), DeviceError> {
-        match &mut self.adapter {
-            Some((_, adapter)) => adapter.begin_gradient(&self.kernels),
-            None => self.base.begin_gradient(&self.kernels),
-        }
+        self.trained_parameters_mut()
+            .map_or(Ok(()), |(parameters, kernels)| parameters.begin_gradient(kernels))
     }
 
     /// Goes back through the decoder from what was added to the gradient of the pass's hidden states, and adds to the gradients

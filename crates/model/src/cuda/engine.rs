@@ -142,10 +142,11 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    pub(crate) fn trained_parameters_mut(&mut self) -> Option<&mut Parameters<D>> {
+    /// What is trained together with the kernels that work on it.
+    pub(crate) fn trained_parameters_mut(&mut self) -> Option<(&mut Parameters<D>, &Kernels<D>)> {
         match &mut self.adapter {
-            Some((_, adapter)) => Some(adapter),
-            None => self.base.is_trained().then_some(&mut self.base),
+            Some((_, adapter)) => Some((adapter, &self.kernels)),
+            None => self.base.is_trained().then_some((&mut self.base, &self.kernels)),
         }
     }
 
@@ -200,6 +201,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn check(&self, ids: &[u32], offsets: &[u32]) -> Result<(), DeviceError> {
+        if ids.is_empty() {
+            return Err(DeviceError::input("the batch holds no tokens"));
+        }
         let whole = offsets.first() == Some(&0)
             && offsets.last().is_some_and(|&last| last as usize == ids.len())
             && offsets.windows(2).all(|pair| pair[0] < pair[1]);

@@ -52,9 +52,8 @@ impl<D: Driver> Engine<D> {
             return Ok(norm);
         }
         let steps = self.steps + 1;
-        match &mut self.adapter {
-            Some((_, adapter)) => adapter.begin_moments(&self.kernels)?,
-            None => self.base.begin_moments(&self.kernels)?,
+        if let Some((parameters, kernels)) = self.trained_parameters_mut() {
+            parameters.begin_moments(kernels)?;
         }
         let absent = || DeviceError::input("a step without a gradient");
         let parameters = self.trained_parameters().ok_or_else(absent)?;

@@ -105,14 +105,15 @@ pub struct Settings {
     pub trained: Trained,
     /// Keep only each layer's input and compute the layer again in the backward pass.
     pub checkpointing: bool,
-    /// Logits (f32) that exist at a time, unless 16 rows need more.
+    /// Logits that exist at a time, unless 16 rows need more: 4 bytes each, in the backward pass as many again of the precision.
+    /// Each chunk goes over the whole gradient of the head once, so that few large ones are faster.
     pub logits: usize,
 }
 
 impl Default for Settings {
-    /// bf16, everything trained, no checkpointing, 256 MiB of logits at a time.
+    /// bf16, everything trained, no checkpointing, 1 GiB of logits at a time.
     fn default() -> Settings {
-        Settings { precision: Precision::Bf16, trained: Trained::All, checkpointing: false, logits: 1 << 26 }
+        Settings { precision: Precision::Bf16, trained: Trained::All, checkpointing: false, logits: 1 << 28 }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::emulator::Emulator;
+use super::{Open, distance};
 use crate::cuda::*;
 
 #[derive(serde::Deserialize)]
@@ -37,9 +38,6 @@ struct Step {
 }
 
 type Tensors = HashMap<String, Vec<f32>>;
-
-/// Makes a driver, or says why not and gives none.
-pub(super) type Open<'a, D> = &'a dyn Fn(Precision, usize) -> Option<D>;
 
 pub(super) struct Golden {
     folder: PathBuf,
@@ -283,8 +281,10 @@ pub(super) fn check_steps<D: Driver>(name: &str, open: Open<D>) {
     for (name, _) in engine.trained() {
         // A key's bias has no gradient but rounding, which Adam makes as large as any.
         if !name.ends_with("k_proj.bias") {
-            let difference = most(&engine.read(name, Part::Value).expect("a value"), &after[name]);
-            assert!(difference <= 2e-4, "{name} differs by {difference} after six steps");
+            // Where a gradient is almost nothing, Adam makes its rounding as large as a tenth of a step.
+            let value = engine.read(name, Part::Value).expect("a value");
+            let (difference, off) = (most(&value, &after[name]), distance(&value, &after[name]));
+            assert!(difference <= 2e-3 && off <= 1e-4, "{name} differs by {difference}, {off} in all");
         }
     }
 }
