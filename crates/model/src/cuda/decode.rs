@@ -15,6 +15,28 @@ pub struct Cache<D: Driver> {
     capacity: usize,
 }
 
+/// Logits of each text's next token, on the device.
+pub struct Logits<D: Driver> {
+    numbers: Array<D>,
+    rows: usize,
+}
+
+/// How one id is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; with 0 the largest logit wins.
+    pub temperature: f32,
+    /// What the draw depends on beside the logits: another one for each token.
+    pub seed: u64,
+}
+
+impl<D: Driver> Logits<D> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
 impl<D: Driver> Cache<D> {
     /// Number of slots.
     pub fn slots(&self) -> usize {
@@ -86,7 +108,7 @@ impl<D: Driver> Engine<D> {
         Ok(())
     }
 
-    /// Reads whole prompts into empty slots; returns the logits of each prompt's next token, `[prompts, vocabulary]`.
+    /// Reads whole prompts into empty slots; returns the logits of each prompt's next token.
     ///
     /// # Errors
     /// A slot that is out of range, named twice or not empty, a prompt that is empty or longer than the cache, and what
@@ -97,7 +119,7 @@ impl<D: Driver> Engine<D> {
         slots: &[usize],
         prompts: &[&[u32]],
         adapter: bool,
-    ) -> Result<Vec<f32>, DeviceError> {
+    ) -> Result<Logits<D>, DeviceError> {
         self.check_slots(cache, slots)?;
         if slots.len() != prompts.len() {
             return Err(DeviceError::input(format!("{} prompts for {} slots", prompts.len(), slots.len())));
@@ -131,7 +153,7 @@ impl<D: Driver> Engine<D> {
         let width = self.sizes.hidden;
         let hidden = self.kernels.reals(last.len() * width)?;
         self.kernels.gather(hidden.view(), pass.hidden.view(), self.kernels.words(&last)?.view(), width)?;
-        self.read_logits(hidden.view(), last.len())
+        self.next_logits(hidden.view(), last.len())
     }
 
     /// Copies the first `length` tokens of one slot into others, which hold nothing else then: a prompt is read once for many samples.
@@ -167,7 +189,7 @@ impl<D: Driver> Engine<D> {
         Ok(())
     }
 
-    /// Appends one token to each of the slots; returns the logits of the next, `[slots, vocabulary]`.
+    /// Appends one token to each of the slots; returns the logits of the next.
     ///
     /// # Errors
     /// A slot that is out of range, named twice, empty or full, an id outside the vocabulary; failed calls.
@@ -177,7 +199,7 @@ impl<D: Driver> Engine<D> {
         slots: &[usize],
         ids: &[u32],
         adapter: bool,
-    ) -> Result<Vec<f32>, DeviceError> {
+    ) -> Result<Logits<D>, DeviceError> {
         self.check_slots(cache, slots)?;
         self.check_ids(ids)?;
         if slots.len() != ids.len() {
@@ -243,12 +265,55 @@ impl<D: Driver> Engine<D> {
         for &slot in slots {
             cache.lengths[slot] += 1;
         }
-        self.read_logits(normed.view(), count)
+        self.next_logits(normed.view(), count)
     }
 
-    fn read_logits(&self, hidden: View<'_, D>, rows: usize) -> Result<Vec<f32>, DeviceError> {
-        let logits = self.kernels.floats(rows * self.sizes.vocabulary)?;
-        self.logits_into(logits.view(), hidden, rows, 1.0)?;
-        self.kernels.read(logits.view())
+    fn next_logits(&self, hidden: View<'_, D>, rows: usize) -> Result<Logits<D>, DeviceError> {
+        let numbers = self.kernels.floats(rows * self.sizes.vocabulary)?;
+        self.logits_into(numbers.view(), hidden, rows, 1.0)?;
+        Ok(Logits { numbers, rows })
+    }
+
+    /// Copies logits to the host, `[rows, vocabulary]`, for samplers that look at all of them.
+    ///
+    /// # Errors
+    /// Failed calls.
+    pub fn read_logits(&self, logits: &Logits<D>) -> Result<Vec<f32>, DeviceError> {
+        self.kernels.read(logits.numbers.view())
+    }
+
+    /// Draws the next id of each row on the device; returns it with its ln p under the softmax of the logits themselves. The same
+    /// seed draws the same id. Nothing of the size of the vocabulary crosses to the host.
+    ///
+    /// # Errors
+    /// Another number of draws than of rows, a temperature below 0 or not finite; failed calls.
+    pub fn sample(&self, logits: &Logits<D>, draws: &[Draw]) -> Result<Vec<(u32, f32)>, DeviceError> {
+        if draws.len() != logits.rows {
+            return Err(DeviceError::input(format!("{} draws from {} rows", draws.len(), logits.rows)));
+        }
+        if let Some(draw) =
+            draws.iter().find(|draw| !(draw.temperature >= 0.0 && draw.temperature.is_finite()))
+        {
+            return Err(DeviceError::input(format!("a temperature of {}", draw.temperature)));
+        }
+        let settings: Vec<u32> = draws
+            .iter()
+            .flat_map(|draw| {
+                let inverse = if draw.temperature > 0.0 { 1.0 / draw.temperature } else { 0.0f32 };
+                [inverse.to_bits(), draw.seed as u32, (draw.seed >> 32) as u32]
+            })
+            .collect();
+        let kernels = &self.kernels;
+        let drawn = kernels.words(&vec![0; logits.rows])?;
+        let log_prob = kernels.floats(logits.rows)?;
+        let out = (drawn.view(), log_prob.view());
+        kernels.sample(
+            out,
+            logits.numbers.view(),
+            kernels.words(&settings)?.view(),
+            self.sizes.vocabulary,
+        )?;
+        let ids = kernels.read_words(drawn.view())?;
+        Ok(ids.into_iter().zip(kernels.read(log_prob.view())?).collect())
     }
 }

@@ -64,6 +64,9 @@ pub(crate) struct Saved<D: Driver> {
     pub(crate) activations: Option<Activations<D>>,
 }
 
+/// What is shown each layer's number, and its queries, keys and values.
+pub(crate) type See<'a, D> = &'a mut dyn FnMut(usize, View<'_, D>) -> Result<(), DeviceError>;
+
 impl<D: Driver> Pass<D> {
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
@@ -252,7 +255,7 @@ impl<D: Driver> Engine<D> {
         ids: &[u32],
         offsets: &[u32],
         options: PassOptions,
-        see: &mut dyn FnMut(usize, View<'_, D>) -> Result<(), DeviceError>,
+        see: See<'_, D>,
     ) -> Result<Pass<D>, DeviceError> {
         self.check(ids, offsets)?;
         let kernels = &self.kernels;

@@ -127,7 +127,7 @@ impl<D: Driver> Engine<D> {
             && options.adapter
         {
             for adapter in &linear.adapters {
-                let (_, low) = self.lowered(settings, parameters, linear, adapter, x, rows, options)?;
+                let (_, low) = self.lowered((settings, parameters), (linear, adapter), x, rows, options)?;
                 let b = parameters.value(adapter.b, adapter.rows * settings.rank);
                 self.kernels.product(
                     y.some_columns(adapter.first, adapter.rows),
@@ -142,13 +142,10 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The adapter's input after dropout, where there is dropout, and that times Aᵀ.
-    #[allow(clippy::too_many_arguments)]
     fn lowered(
         &self,
-        settings: &AdapterSettings,
-        parameters: &Parameters<D>,
-        linear: &Linear,
-        adapter: &Adapter,
+        (settings, parameters): (&AdapterSettings, &Parameters<D>),
+        (linear, adapter): (&Linear, &Adapter),
         x: View<'_, D>,
         rows: usize,
         options: PassOptions,
@@ -213,7 +210,8 @@ impl<D: Driver> Engine<D> {
         context: &Context<D>,
     ) -> Result<(), DeviceError> {
         let (rows, rank) = (context.tokens, settings.rank);
-        let (dropped, low) = self.lowered(settings, parameters, linear, adapter, x, rows, context.options)?;
+        let (dropped, low) =
+            self.lowered((settings, parameters), (linear, adapter), x, rows, context.options)?;
         let (a, b) = (rank * linear.columns, adapter.rows * rank);
         let dy = dy.some_columns(adapter.first, adapter.rows);
         let dlow = self.kernels.reals(rows * rank)?;

@@ -29,11 +29,11 @@ mod source;
 mod tests;
 
 pub use backward::Scores;
-pub use decode::Cache;
+pub use decode::{Cache, Draw, Logits};
 pub use device::{CudaDriver, DeviceInfo, DeviceMemory};
 pub use driver::{Argument, Driver, Matrix, Number, Precision, Product};
 pub use engine::{Engine, Pass, PassOptions, from_map};
 pub use error::DeviceError;
 pub use optimizer::AdamW;
 pub use parameters::Part;
-pub use sizes::{AdapterSettings, Module, Settings, Sizes, Trained};
+pub use sizes::{AdapterSettings, Module, Settings, Shapes, Sizes, Trained};

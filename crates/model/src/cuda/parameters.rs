@@ -6,6 +6,7 @@ use super::array::{Array, View};
 use super::driver::{Driver, Precision};
 use super::error::DeviceError;
 use super::launch::Kernels;
+use super::sizes::Shapes;
 
 /// What of a parameter is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl<D: Driver> Parameters<D> {
     /// Loads every parameter from `tensor`, which gives the numbers of a name, row by row.
     pub(crate) fn new(
         kernels: &Kernels<D>,
-        (decaying, rest): (Vec<(String, Vec<usize>)>, Vec<(String, Vec<usize>)>),
+        (decaying, rest): (Shapes, Shapes),
         trained: bool,
         tensor: &mut dyn FnMut(&str) -> Result<Vec<f32>, DeviceError>,
     ) -> Result<Parameters<D>, DeviceError> {

@@ -3,6 +3,9 @@
 use super::driver::Precision;
 use super::error::DeviceError;
 
+/// Names and shapes of parameters.
+pub type Shapes = Vec<(String, Vec<usize>)>;
+
 /// The sizes of a decoder: what of `config.json` changes what is computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
@@ -180,7 +183,7 @@ impl Sizes {
 
     /// Name and shape of every parameter: the matrices, which decay, then the vectors, which do not. Matrices that one product
     /// goes through (query, key, value; gate, up) are neighbours.
-    pub fn parameters(&self) -> (Vec<(String, Vec<usize>)>, Vec<(String, Vec<usize>)>) {
+    pub fn parameters(&self) -> (Shapes, Shapes) {
         let mut matrices =
             vec![("model.embed_tokens.weight".to_string(), vec![self.vocabulary, self.hidden])];
         let mut vectors = Vec::new();
@@ -211,7 +214,7 @@ impl Sizes {
     }
 
     /// Name and shape of every matrix of an adapter.
-    pub fn adapter(&self, settings: &AdapterSettings) -> Vec<(String, Vec<usize>)> {
+    pub fn adapter(&self, settings: &AdapterSettings) -> Shapes {
         let mut matrices = Vec::new();
         for layer in 0..self.layers {
             for &module in &settings.modules {

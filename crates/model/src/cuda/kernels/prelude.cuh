@@ -86,6 +86,16 @@ INLINE float block_max(float value, float* scratch) {
     return most;
 }
 
+// ---- random numbers ------------------------------------------------------------------------------------------------
+
+// 64 random bits from a counter: splitmix64's finaliser of the seed and the place.
+INLINE u64 scramble(u64 seed, u64 place) {
+    u64 z = seed + (place + 1) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
 // ---- the product of a 16 × 16 and a 16 × 8 matrix by one warp --------------------------------------------------------
 //
 // The places of mma.sync.m16n8k16 (PTX ISA, "Matrix fragments for mma.m16n8k16"): with group = lane / 4 and

@@ -91,20 +91,11 @@ KERNEL swiglu_backward(Real* gate_up, const Real* dout, u32 width) {
     *(Pack*)(row + at) = gate, *(Pack*)(row + width + at) = up;
 }
 
-// A float in [0, 1) from a counter: splitmix64's finaliser of the seed and the place.
-INLINE float uniform(u64 seed, u64 place) {
-    u64 z = seed + (place + 1) * 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    z ^= z >> 31;
-    return (float)(z >> 40) * (1.0f / 16777216.0f);
-}
-
 // out = base + x · (kept / (1 − rate)), base may be null or out. Which numbers are kept follows from the seed alone.
 KERNEL dropout(Real* out, const Real* base, const Real* x, u64 length, u64 seed, float rate) {
     u64 step = (u64)gridDim.x * blockDim.x;
     for (u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x; at < length; at += step) {
-        float value = uniform(seed, at) < rate ? 0.0f : widen(x[at]) / (1.0f - rate);
+        float value = (float)(scramble(seed, at) >> 40) * (1.0f / 16777216.0f) < rate ? 0.0f : widen(x[at]) / (1.0f - rate);
         out[at] = narrow(base ? widen(base[at]) + value : value);
     }
 }

@@ -37,3 +37,48 @@ KERNEL score_backward(Real* out, const float* logits, const float* scores, const
     float gradient = dlog * ((at == targets[blockIdx.x] ? 1.0f : 0.0f) - probability) - dentropy * spread;
     out[place] = narrow(gradient * inverse_temperature);
 }
+
+// Draws an id from each row of logits: the largest of logit / temperature + Gumbel noise, which is a draw from their softmax;
+// with an inverse temperature of 0 the largest logit. settings [rows, 3]: inverse temperature (as bits), seed (low, high).
+// log_prob [rows]: ln p of what was drawn under the softmax of the logits themselves. Grid: rows.
+KERNEL sample(u32* drawn, float* log_prob, const float* logits, const u32* settings, u32 vocabulary) {
+    __shared__ float scratch[WARP];
+    __shared__ u32 places[WARP];
+    const float* row = logits + (u64)blockIdx.x * vocabulary;
+    settings += 3 * (u64)blockIdx.x;
+    float inverse = __uint_as_float(settings[0]);
+    u64 seed = (u64)settings[1] | ((u64)settings[2] << 32);
+    float most = -INFINITY_F, best = -INFINITY_F;
+    u32 place = 0;
+    for (u32 at = threadIdx.x; at < vocabulary; at += blockDim.x) {
+        most = fmaxf(most, row[at]);
+        float value = row[at];
+        if (inverse > 0.0f) {
+            // 1 − u in (0, 1), fine near 0, where the noise is largest and the float can tell small numbers apart.
+            float rest = ((float)(u32)(scramble(seed, at) >> 32) + 0.5f) * (1.0f / 4294967296.0f);
+            value = value * inverse - logf(-log1pf(-fminf(rest, 0.99999994f)));
+        }
+        // Ascending places within a thread: the first of equals stays.
+        if (value > best) best = value, place = at;
+    }
+    most = block_max(most, scratch);
+    float total = 0.0f;
+    for (u32 at = threadIdx.x; at < vocabulary; at += blockDim.x) total += expf(row[at] - most);
+    total = block_sum(total, scratch);
+#pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) {
+        float other = __shfl_xor_sync(FULL, best, offset);
+        u32 there = __shfl_xor_sync(FULL, place, offset);
+        if (other > best || (other == best && there < place)) best = other, place = there;
+    }
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) scratch[threadIdx.x / WARP] = best, places[threadIdx.x / WARP] = place;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (u32 warp = 1; warp < blockDim.x / WARP; ++warp)
+            if (scratch[warp] > best || (scratch[warp] == best && places[warp] < place))
+                best = scratch[warp], place = places[warp];
+        drawn[blockIdx.x] = place;
+        log_prob[blockIdx.x] = row[place] - most - logf(total);
+    }
+}

@@ -238,12 +238,16 @@ fn check_greedy<D: Driver>(golden: &Golden, engine: &Engine<D>) {
     let mut seen: Vec<Vec<f32>> = vec![Vec::new(); 3];
     for _ in 0..24 {
         let mut next = Vec::new();
-        for (text, row) in logits.chunks_exact(vocabulary).enumerate() {
-            let best =
-                (0..vocabulary).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary") as u32;
-            texts[text].push(best);
+        let drawn = engine.sample(&logits, &[Draw { temperature: 0.0, seed: 0 }; 3]).expect("draws");
+        let rows = engine.read_logits(&logits).expect("logits");
+        for (text, (row, (id, log_prob))) in rows.chunks_exact(vocabulary).zip(drawn).enumerate() {
+            let best = (0..vocabulary).max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a vocabulary");
+            assert_eq!(best, id as usize, "the largest logit");
+            let total: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+            near("ln p", f64::from(log_prob), f64::from(row[best]) - total.ln(), 1e-5);
+            texts[text].push(id);
             seen[text].extend_from_slice(row);
-            next.push(best);
+            next.push(id);
         }
         logits = engine.decode(&mut cache, &slots, &next, true).expect("a step");
     }
@@ -319,6 +323,7 @@ pub(super) fn check_adapter<D: Driver>(name: &str, open: Open<D>) {
     let (last, rest) = prompt.split_last().expect("a prompt");
     engine.prefill(&mut cache, &[0], &[rest], true).expect("the prompt");
     let logits = engine.decode(&mut cache, &[0], &[*last], true).expect("a step");
+    let logits = engine.read_logits(&logits).expect("logits");
     assert!(most(&logits, &expected["logits.0"][end - vocabulary..]) <= 2e-4);
 }
 
