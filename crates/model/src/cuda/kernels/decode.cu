@@ -86,8 +86,8 @@ KERNEL decode_attention(float* partial, const Real* qkv, const Real* keys, const
         float sum = 0.0f;
         for (u32 group = 0; group < groups; ++group) {
             float maximum = parts[group * (HEAD + 2) + HEAD];
-            // A group without a key has neither weight nor maximum.
-            if (column != HEAD && maximum > -INFINITY_F)
+            // A group without a key has no weight; a NaN is passed on, not left out.
+            if (column != HEAD && parts[group * (HEAD + 2) + HEAD + 1] != 0.0f)
                 sum += parts[group * (HEAD + 2) + column] * exp2f(maximum - highest);
         }
         out[column] = column == HEAD ? highest : sum;
@@ -102,13 +102,13 @@ KERNEL combine_splits(Real* out, const float* partial, u32 heads, u32 splits) {
     for (u32 split = 0; split < splits; ++split) highest = fmaxf(highest, parts[split * (HEAD + 2) + HEAD]);
     for (u32 split = 0; split < splits; ++split) {
         const float* part = parts + split * (HEAD + 2);
-        if (part[HEAD] > -INFINITY_F) total += part[HEAD + 1] * exp2f(part[HEAD] - highest);
+        if (part[HEAD + 1] != 0.0f) total += part[HEAD + 1] * exp2f(part[HEAD] - highest);
     }
     for (u32 column = threadIdx.x; column < HEAD; column += blockDim.x) {
         float sum = 0.0f;
         for (u32 split = 0; split < splits; ++split) {
             const float* part = parts + split * (HEAD + 2);
-            if (part[HEAD] > -INFINITY_F) sum += part[column] * exp2f(part[HEAD] - highest);
+            if (part[HEAD + 1] != 0.0f) sum += part[column] * exp2f(part[HEAD] - highest);
         }
         out[row * HEAD + column] = narrow(sum / total);
     }

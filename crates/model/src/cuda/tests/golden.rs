@@ -233,6 +233,12 @@ fn check_greedy<D: Driver>(golden: &Golden, engine: &Engine<D>) {
     let prompts: Vec<&[u32]> = golden.expected.sequences.iter().map(Vec::as_slice).collect();
     let (vocabulary, slots) = (golden.sizes.vocabulary, [2, 0, 1]);
     let mut cache = engine.cache(3, 64).expect("a cache");
+    // What longer texts left in the slots must not be seen.
+    let (stale, _) = golden.packed();
+    engine
+        .prefill(&mut cache, &slots, &[&stale[..64], &stale[1..65], &stale[2..66]], true)
+        .expect("the slots are filled");
+    slots.iter().for_each(|&slot| cache.truncate(slot, 0));
     let mut logits = engine.prefill(&mut cache, &slots, &prompts, true).expect("the prompts");
     let mut texts = vec![Vec::new(); 3];
     let mut seen: Vec<Vec<f32>> = vec![Vec::new(); 3];
