@@ -77,7 +77,7 @@ impl Drop for Memory {
 }
 
 /// The first C++ compiler that answers.
-fn compiler() -> Option<String> {
+pub(super) fn compiler() -> Option<String> {
     let named = std::env::var("CXX").ok();
     named
         .into_iter()
@@ -113,16 +113,20 @@ impl Emulator {
     }
 }
 
-fn build(compiler: &str, options: &[String]) -> Library {
-    let mut text = String::from(include_str!("shim.hpp"));
-    text.push_str(source::SOURCE);
-    for name in source::names() {
-        text.push_str(&format!(
+/// A C function for each kernel that runs it on a grid.
+pub(super) fn wrappers() -> String {
+    let wrapper = |name: &str| {
+        format!(
             "extern \"C\" void launch_{name}(const unsigned* grid, unsigned threads, unsigned shared, void** arguments, \
              int order) {{ emulator::launch([](void** a) {{ emulator::call({name}, a); }}, grid, threads, shared, \
              arguments, order); }}\n"
-        ));
-    }
+        )
+    };
+    source::names().into_iter().map(wrapper).collect()
+}
+
+fn build(compiler: &str, options: &[String]) -> Library {
+    let text = [include_str!("shim.hpp"), source::SOURCE, &wrappers()].concat();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (input, output) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
     std::fs::write(&input, text).expect("the source is written");

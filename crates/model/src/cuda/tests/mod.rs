@@ -6,6 +6,10 @@ mod emulator;
 mod golden;
 mod gpu;
 mod invariance;
+mod nvrtc;
+mod speed;
+#[cfg(unix)]
+mod stand_in;
 
 use crate::cuda::{Driver, Engine, Precision, Sizes, from_map};
 
