@@ -128,6 +128,31 @@ fn packing_checkpointing_accumulation_and_chunks_change_rounding_only() {
     }
 }
 
+/// Beyond 512 rows a block goes through several, and beyond 32 equal ids their sum is cut into pieces.
+#[test]
+fn more_rows_than_blocks() {
+    for bias in [true, false] {
+        let sizes = Sizes { vocabulary: 5, layers: 1, ..small(8, bias, true) };
+        let lengths = [230, 1, 200, 190];
+        let together = batch(&sizes, &lengths, 1);
+        let alone: Vec<(Vec<u32>, Vec<u32>)> = (together.1.windows(2).zip(lengths))
+            .map(|(pair, length)| {
+                (together.0[pair[0] as usize..pair[1] as usize].to_vec(), vec![0, length as u32])
+            })
+            .collect();
+        let Some(mut first) = engine(&Emulator::new, &sizes, exact(Trained::All), 3) else { return };
+        let (scores, packed) = gradients(&mut first, std::slice::from_ref(&together), None);
+        let mut second = engine(&Emulator::new, &sizes, exact(Trained::All), 3).expect("as before");
+        let (_, single) = gradients(&mut second, &alone, None);
+        assert_eq!(scores.len(), 2 * 621);
+        assert!(apart(&packed, &single) <= 1e-5, "{}", apart(&packed, &single));
+        let norm = first.gradient_norm().expect("norm");
+        let squares: f64 =
+            packed.iter().flat_map(|(_, gradient)| gradient).map(|&number| f64::from(number).powi(2)).sum();
+        assert!((norm - squares.sqrt()).abs() <= 1e-5 * norm, "norm {norm}, not {}", squares.sqrt());
+    }
+}
+
 #[test]
 fn the_gradient_is_the_slope_of_the_scores() {
     // With dropout, which no other program reproduces: the same seed drops the same numbers in both evaluations.
