@@ -33,6 +33,17 @@ INLINE void load_tile(Real* tile, const Real* source, u64 stride, u32 rows, u32 
     }
 }
 
+// sums += A · tile[k0 …], over all columns of the tile. The padding makes the number of its blocks even.
+INLINE void add_product(float (&sums)[WIDE][4], const FragmentA& a, const Real* tile, u32 k0) {
+#pragma unroll
+    for (u32 n = 0; n < WIDE; n += 2) {
+        FragmentB b[2];
+        load_b_down(b, tile, STRIDE, k0, n * 8);
+        mma(sums[n], a, b[0]);
+        if (n + 1 < WIDE) mma(sums[n + 1], a, b[1]);
+    }
+}
+
 INLINE void clear(float (&sums)[WIDE][4]) {
 #pragma unroll
     for (u32 n = 0; n < WIDE; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
@@ -86,10 +97,11 @@ KERNEL __launch_bounds__(128) attention(Real* out, float* log_sum, const Real* q
             FragmentA a;
             load_a(a, queries, STRIDE, warp * 16, step * 16);
 #pragma unroll
-            for (u32 n = 0; n < COLUMNS / 8; ++n) {
-                FragmentB b;
+            for (u32 n = 0; n < COLUMNS / 8; n += 2) {
+                FragmentB b[2];
                 load_b(b, keys, STRIDE, n * 8, step * 16);
-                mma(scores[n], a, b);
+                mma(scores[n], a, b[0]);
+                mma(scores[n + 1], a, b[1]);
             }
         }
         // Column 0 is open to every row, so that the first tile makes every maximum finite.
@@ -126,12 +138,7 @@ KERNEL __launch_bounds__(128) attention(Real* out, float* log_sum, const Real* q
         for (u32 step = 0; step < COLUMNS / 16; ++step) {
             FragmentA a;
             pack_a(a, scores[2 * step], scores[2 * step + 1]);
-#pragma unroll
-            for (u32 n = 0; n < WIDE; ++n) {
-                FragmentB b;
-                load_b_down(b, values, STRIDE, step * 16, n * 8);
-                mma(sums[n], a, b);
-            }
+            add_product(sums, a, values, step * 16);
         }
     }
 #pragma unroll
@@ -199,14 +206,13 @@ KERNEL __launch_bounds__(128) attention_queries(Real* dqkv, const Real* qkv, con
                 FragmentA query, gradient;
                 load_a(query, queries, STRIDE, warp * 16, step * 16);
                 load_a(gradient, gradients, STRIDE, warp * 16, step * 16);
-#pragma unroll
-                for (u32 n = 0; n < 2; ++n) {
-                    FragmentB b;
-                    load_b(b, keys, STRIDE, group * 16 + n * 8, step * 16);
-                    mma(scores[n], query, b);
-                    load_b(b, values, STRIDE, group * 16 + n * 8, step * 16);
-                    mma(slopes[n], gradient, b);
-                }
+                FragmentB b[2];
+                load_b(b, keys, STRIDE, group * 16, step * 16);
+                mma(scores[0], query, b[0]);
+                mma(scores[1], query, b[1]);
+                load_b(b, values, STRIDE, group * 16, step * 16);
+                mma(slopes[0], gradient, b[0]);
+                mma(slopes[1], gradient, b[1]);
             }
 #pragma unroll
             for (u32 n = 0; n < 2; ++n) {
@@ -220,12 +226,7 @@ KERNEL __launch_bounds__(128) attention_queries(Real* dqkv, const Real* qkv, con
             }
             FragmentA a;
             pack_a(a, slopes[0], slopes[1]);
-#pragma unroll
-            for (u32 n = 0; n < WIDE; ++n) {
-                FragmentB b;
-                load_b_down(b, keys, STRIDE, group * 16, n * 8);
-                mma(sums[n], a, b);
-            }
+            add_product(sums, a, keys, group * 16);
         }
     }
     store(dqkv + (start + first) * stride + head * HEAD, stride, row, count, sums, linear_scale, linear_scale);
@@ -274,14 +275,13 @@ KERNEL __launch_bounds__(128) attention_keys(Real* dqkv, const Real* qkv, const 
                     FragmentA key, value;
                     load_a(key, keys, STRIDE, warp * 16, step * 16);
                     load_a(value, values, STRIDE, warp * 16, step * 16);
-#pragma unroll
-                    for (u32 n = 0; n < 2; ++n) {
-                        FragmentB b;
-                        load_b(b, queries, STRIDE, group * 16 + n * 8, step * 16);
-                        mma(scores[n], key, b);
-                        load_b(b, gradients, STRIDE, group * 16 + n * 8, step * 16);
-                        mma(slopes[n], value, b);
-                    }
+                    FragmentB b[2];
+                    load_b(b, queries, STRIDE, group * 16, step * 16);
+                    mma(scores[0], key, b[0]);
+                    mma(scores[1], key, b[1]);
+                    load_b(b, gradients, STRIDE, group * 16, step * 16);
+                    mma(slopes[0], value, b[0]);
+                    mma(slopes[1], value, b[1]);
                 }
 #pragma unroll
                 for (u32 n = 0; n < 2; ++n) {
@@ -297,14 +297,8 @@ KERNEL __launch_bounds__(128) attention_keys(Real* dqkv, const Real* qkv, const 
                 FragmentA probabilities, a;
                 pack_a(probabilities, scores[0], scores[1]);
                 pack_a(a, slopes[0], slopes[1]);
-#pragma unroll
-                for (u32 n = 0; n < WIDE; ++n) {
-                    FragmentB b;
-                    load_b_down(b, gradients, STRIDE, group * 16, n * 8);
-                    mma(dvalues[n], probabilities, b);
-                    load_b_down(b, queries, STRIDE, group * 16, n * 8);
-                    mma(dkeys[n], a, b);
-                }
+                add_product(dvalues, probabilities, gradients, group * 16);
+                add_product(dkeys, a, queries, group * 16);
             }
         }
     }

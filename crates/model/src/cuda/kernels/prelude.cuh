@@ -113,7 +113,6 @@ struct FragmentB {
     u32 r[2];
 };
 INLINE u32 pair(Real low, Real high) { return (u32)low.bits | ((u32)high.bits << 16); }
-INLINE u32 pair_at(const Real* at) { return *(const u32*)at; }
 #else
 struct FragmentA {
     float v[8];
@@ -123,16 +122,37 @@ struct FragmentB {
 };
 #endif
 
+#ifdef BF16
+// Four 8 × 8 matrices of shared memory (ldmatrix, PTX ISA "Warp-level matrix load"): lane l names where row l % 8 of matrix l / 8
+// begins, at a multiple of 16 bytes, and gets of each matrix m in r[m] the numbers two, two + 1 of row group. Turned, it gets those
+// of column group instead.
+INLINE void load_matrices(u32 r[4], const Real* row, bool turned) {
+#ifdef EMULATED
+    emulated_ldmatrix(r, row, turned);
+#else
+    u32 at;
+    asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(at) : "l"(row));
+    if (turned)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(at)
+                     : "memory");
+#endif
+}
+#endif
+
 // A[row][k] = tile[row0 + row][k0 + k]
 INLINE void load_a(FragmentA& a, const Real* tile, u32 stride, u32 row0, u32 k0) {
     u32 lane = threadIdx.x % WARP;
-    const Real* at = tile + (row0 + lane / 4) * stride + k0 + 2 * (lane % 4);
 #ifdef BF16
-    a.r[0] = pair_at(at);
-    a.r[1] = pair_at(at + 8 * stride);
-    a.r[2] = pair_at(at + 8);
-    a.r[3] = pair_at(at + 8 * stride + 8);
+    load_matrices(a.r, tile + (row0 + lane % 16) * stride + k0 + lane / 16 * 8, false);
 #else
+    const Real* at = tile + (row0 + lane / 4) * stride + k0 + 2 * (lane % 4);
     a.v[0] = at[0], a.v[1] = at[1];
     a.v[2] = at[8 * stride], a.v[3] = at[8 * stride + 1];
     a.v[4] = at[8], a.v[5] = at[9];
@@ -140,27 +160,35 @@ INLINE void load_a(FragmentA& a, const Real* tile, u32 stride, u32 row0, u32 k0)
 #endif
 }
 
-// B[k][n] = tile[n0 + n][k0 + k]
-INLINE void load_b(FragmentB& b, const Real* tile, u32 stride, u32 n0, u32 k0) {
+// Two neighbours: b[i][k][n] = tile[n0 + 8 · i + n][k0 + k]
+INLINE void load_b(FragmentB b[2], const Real* tile, u32 stride, u32 n0, u32 k0) {
     u32 lane = threadIdx.x % WARP;
-    const Real* at = tile + (n0 + lane / 4) * stride + k0 + 2 * (lane % 4);
 #ifdef BF16
-    b.r[0] = pair_at(at);
-    b.r[1] = pair_at(at + 8);
+    u32 r[4];
+    load_matrices(r, tile + (n0 + lane % 8 + lane / 16 * 8) * stride + k0 + lane / 8 % 2 * 8, false);
+    b[0].r[0] = r[0], b[0].r[1] = r[1], b[1].r[0] = r[2], b[1].r[1] = r[3];
 #else
-    b.v[0] = at[0], b.v[1] = at[1], b.v[2] = at[8], b.v[3] = at[9];
+#pragma unroll
+    for (u32 i = 0; i < 2; ++i) {
+        const Real* at = tile + (n0 + 8 * i + lane / 4) * stride + k0 + 2 * (lane % 4);
+        b[i].v[0] = at[0], b[i].v[1] = at[1], b[i].v[2] = at[8], b[i].v[3] = at[9];
+    }
 #endif
 }
 
-// B[k][n] = tile[k0 + k][n0 + n]
-INLINE void load_b_down(FragmentB& b, const Real* tile, u32 stride, u32 k0, u32 n0) {
+// Two neighbours: b[i][k][n] = tile[k0 + k][n0 + 8 · i + n]
+INLINE void load_b_down(FragmentB b[2], const Real* tile, u32 stride, u32 k0, u32 n0) {
     u32 lane = threadIdx.x % WARP;
-    const Real* at = tile + (k0 + 2 * (lane % 4)) * stride + n0 + lane / 4;
 #ifdef BF16
-    b.r[0] = pair(at[0], at[stride]);
-    b.r[1] = pair(at[8 * stride], at[9 * stride]);
+    u32 r[4];
+    load_matrices(r, tile + (k0 + lane % 16) * stride + n0 + lane / 16 * 8, true);
+    b[0].r[0] = r[0], b[0].r[1] = r[1], b[1].r[0] = r[2], b[1].r[1] = r[3];
 #else
-    b.v[0] = at[0], b.v[1] = at[stride], b.v[2] = at[8 * stride], b.v[3] = at[9 * stride];
+#pragma unroll
+    for (u32 i = 0; i < 2; ++i) {
+        const Real* at = tile + (k0 + 2 * (lane % 4)) * stride + n0 + 8 * i + lane / 4;
+        b[i].v[0] = at[0], b[i].v[1] = at[stride], b[i].v[2] = at[8 * stride], b[i].v[3] = at[9 * stride];
+    }
 #endif
 }
 

@@ -226,3 +226,18 @@ static inline void emulated_mma(float c[4], const float a[8], const float b[4]) 
         c[i] = sum;
     }
 }
+
+// ldmatrix.m8n8.x4: rows are named by the lanes, four matrices of eight.
+static inline void emulated_ldmatrix(unsigned r[4], const void* row, bool turned) {
+    if ((uintptr_t)row % 16) emulator::fail("a row of ldmatrix that is not aligned");
+    emulator::Block* own = emulator::block;
+    unsigned index = own->current, set = own->fibers[index].exchanges++ % 2, first = index / 32 * 32, lane = index % 32;
+    own->words[set][index] = (uint64_t)row;
+    emulator::yield(emulator::AT_WARP);
+    for (unsigned matrix = 0; matrix < 4; ++matrix) {
+        const uint64_t* rows = &own->words[set][first + matrix * 8];
+        auto at = [&](unsigned y, unsigned x) -> unsigned { return ((const uint16_t*)rows[y])[x]; };
+        unsigned two = 2 * (lane % 4), group = lane / 4;
+        r[matrix] = turned ? at(two, group) | at(two + 1, group) << 16 : at(group, two) | at(group, two + 1) << 16;
+    }
+}
