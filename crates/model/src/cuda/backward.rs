@@ -20,13 +20,6 @@ pub struct Scores<D: Driver> {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Rows whose logits exist at a time.
-    fn chunk(&self) -> usize {
-        let rows = (self.settings.logits / self.sizes.vocabulary).max(16);
-        // Whole tiles of the products.
-        if rows > 128 { rows / 128 * 128 } else { rows }
-    }
-
     fn head_weight(&self) -> View<'_, D> {
         self.base.value(self.head, self.sizes.vocabulary * self.sizes.hidden)
     }
@@ -74,7 +67,7 @@ impl<D: Driver> Engine<D> {
         let (vocabulary, width, kernels) = (self.sizes.vocabulary, self.sizes.hidden, &self.kernels);
         let inverse_temperature = 1.0 / temperature;
         let saved = kernels.floats(3 * rows.len())?;
-        let chunk = self.chunk().min(rows.len());
+        let chunk = self.sizes.chunk(&self.settings).min(rows.len());
         let logits = kernels.floats(chunk * vocabulary)?;
         let gathered = kernels.reals(chunk * width)?;
         for first in (0..rows.len()).step_by(chunk) {
@@ -126,7 +119,7 @@ impl<D: Driver> Engine<D> {
             d_log_prob.iter().zip(d_entropy).flat_map(|(&log, &entropy)| [log, entropy]).collect();
         let slopes_array = kernels.floats(slopes.len())?;
         kernels.write(slopes_array.view(), &slopes)?;
-        let chunk = self.chunk().min(count);
+        let chunk = self.sizes.chunk(&self.settings).min(count);
         let logits = kernels.floats(chunk * vocabulary)?;
         let dlogits = kernels.reals(chunk * vocabulary)?;
         let gathered = kernels.reals(chunk * width)?;

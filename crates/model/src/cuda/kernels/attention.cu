@@ -265,8 +265,8 @@ KERNEL __launch_bounds__(128) attention_keys(Real* dqkv, const Real* qkv, const 
                 products[i] = product[(u64)head * tokens + at + i];
             }
             __syncthreads();
-            // Transposed: rows are keys, columns are queries.
-#pragma unroll
+            // Transposed: rows are keys, columns are queries. One group at a time: more would not fit the registers.
+#pragma unroll 1
             for (u32 group = 0; group < COLUMNS / 16; ++group) {
                 float scores[2][4] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
                 float slopes[2][4] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};

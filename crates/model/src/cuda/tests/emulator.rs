@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::path::PathBuf;
 use std::process::Command;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libloading::Library;
@@ -27,6 +28,14 @@ pub(crate) struct Emulator {
     head_width: usize,
     /// Whether blocks and threads run in descending order.
     pub(crate) descending: bool,
+    held: Arc<Held>,
+}
+
+/// Bytes that are held now, and the most that ever were.
+#[derive(Default)]
+struct Held {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 /// Libraries that this process has compiled, by what they were compiled with.
@@ -36,6 +45,7 @@ static COMPILED: Mutex<Option<HashMap<Vec<String>, Arc<Library>>>> = Mutex::new(
 pub(crate) struct Memory {
     start: NonNull<u8>,
     bytes: usize,
+    held: Arc<Held>,
 }
 
 impl Memory {
@@ -43,7 +53,9 @@ impl Memory {
         Layout::from_size_align(bytes + 2 * GUARD, GUARD).expect("a size that fits")
     }
 
-    fn new(bytes: usize) -> Memory {
+    fn new(bytes: usize, held: Arc<Held>) -> Memory {
+        let now = held.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        held.most.fetch_max(now, Ordering::Relaxed);
         // SAFETY: the layout is not empty; all of the memory is written at once.
         let start = unsafe {
             let start = NonNull::new(std::alloc::alloc(Memory::layout(bytes))).expect("memory");
@@ -51,7 +63,7 @@ impl Memory {
             start.add(GUARD).write_bytes(0xff, bytes);
             start
         };
-        Memory { start, bytes }
+        Memory { start, bytes, held }
     }
 
     fn at(&self, offset: usize, bytes: usize) -> *mut u8 {
@@ -63,6 +75,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        self.held.now.fetch_sub(self.bytes, Ordering::Relaxed);
         // SAFETY: the allocation is `bytes + 2 · GUARD` long, and was written when it was made.
         let intact = unsafe {
             let guard = |at: usize| std::slice::from_raw_parts(self.start.as_ptr().add(at), GUARD);
@@ -91,6 +104,11 @@ impl Emulator {
         Emulator::with_flags(precision, head_width, &[])
     }
 
+    /// The most bytes that were held at a time.
+    pub(crate) fn peak(&self) -> usize {
+        self.held.most.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn with_flags(precision: Precision, head_width: usize, flags: &[&str]) -> Option<Emulator> {
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
             println!("skipped: the emulator runs on x86-64 Linux only");
@@ -109,7 +127,13 @@ impl Emulator {
         let compiled = compiled.get_or_insert_default();
         let library =
             compiled.entry(options).or_insert_with_key(|options| Arc::new(build(&compiler, options)));
-        Some(Emulator { library: library.clone(), precision, head_width, descending: false })
+        Some(Emulator {
+            library: library.clone(),
+            precision,
+            head_width,
+            descending: false,
+            held: Arc::default(),
+        })
     }
 }
 
@@ -162,7 +186,7 @@ impl Driver for Emulator {
     type Buffer = Memory;
 
     fn allocate(&self, bytes: usize) -> Result<Memory, DeviceError> {
-        Ok(Memory::new(bytes))
+        Ok(Memory::new(bytes, self.held.clone()))
     }
 
     fn size(&self, buffer: &Memory) -> usize {

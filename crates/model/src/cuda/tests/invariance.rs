@@ -348,6 +348,44 @@ fn draws_follow_the_distribution() {
 }
 
 #[test]
+fn the_estimate_of_memory_is_near_the_peak() {
+    let sizes =
+        |vocabulary| Sizes { vocabulary, hidden: 64, feed_forward: 160, layers: 3, ..small(16, false, true) };
+    for (vocabulary, logits) in [(97, 1 << 20), (4000, 1 << 16)] {
+        let sizes = sizes(vocabulary);
+        for trained in [Trained::All, adapter(0.0)] {
+            for checkpointing in [false, true] {
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let settings = Settings { precision, trained: trained.clone(), checkpointing, logits };
+                    let Some(mut engine) = engine(&Emulator::new, &sizes, settings.clone(), 3) else {
+                        return;
+                    };
+                    let step = AdamW {
+                        rate: 1e-3,
+                        beta1: 0.9,
+                        beta2: 0.95,
+                        epsilon: 1e-8,
+                        weight_decay: 0.1,
+                        clip_norm: 1.0,
+                    };
+                    let passes = [batch(&sizes, &[60, 20, 40], 1)];
+                    for _ in 0..2 {
+                        gradients(&mut engine, &passes, None);
+                        engine.step(&step).expect("a step");
+                    }
+                    let (need, peak) = (sizes.training_memory(&settings, 120, 120), engine.driver().peak());
+                    let ratio = need.total() as f64 / peak as f64;
+                    println!(
+                        "{vocabulary} {trained:?} {checkpointing} {precision:?}: {need:?} of {peak}: {ratio:.3}"
+                    );
+                    assert!((0.9..1.1).contains(&ratio), "estimate / peak is {ratio}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn bad_requests_are_refused() {
     let sizes = small(8, true, true);
     let settings = exact(Trained::All);
