@@ -28,6 +28,8 @@ struct Device {
     handle: blas_sys::cublasHandle_t,
     /// Whether memory is allocated in the order of the stream, from the driver's pool.
     pooled: bool,
+    /// Whether the device reads the host's memory by itself, so that an upload may return before it has been read.
+    reads_host: bool,
 }
 
 // SAFETY: the driver's functions may be called from any thread once the context is current there, which `bind` sees to; the
@@ -100,6 +102,7 @@ impl Device {
                 stream: std::ptr::null_mut(),
                 handle: std::ptr::null_mut(),
                 pooled: false,
+                reads_host: false,
             };
             found.bind()?;
             let flag = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
@@ -112,6 +115,8 @@ impl Device {
             blas_sys::cublasSetMathMode(found.handle, mode)
                 .result()
                 .map_err(|error| DeviceError::call("cublasSetMathMode", error))?;
+            let reads = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS;
+            found.reads_host = found.attribute(reads)? != 0;
             let pools = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
             found.pooled = cuda::device::get_attribute(device, pools).is_ok_and(|value| value > 0);
             if found.pooled {
@@ -301,9 +306,11 @@ impl Driver for CudaDriver {
     fn upload(&self, bytes: &[u8], target: &DeviceMemory, offset: usize) -> Result<(), DeviceError> {
         self.device.bind()?;
         let address = target.at(offset, bytes.len())?;
-        // SAFETY: `at` checked the range. The host's memory is pageable: the call returns once it has been read.
+        // SAFETY: `at` checked the range. The host's memory is pageable: the call returns once it has been copied for the device,
+        // or else it is waited for.
         unsafe { cuda::memcpy_htod_async(address, bytes, self.device.stream) }
-            .map_err(failed("cuMemcpyHtoDAsync"))
+            .map_err(failed("cuMemcpyHtoDAsync"))?;
+        if self.device.reads_host { self.synchronize() } else { Ok(()) }
     }
 
     fn download(&self, source: &DeviceMemory, offset: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {

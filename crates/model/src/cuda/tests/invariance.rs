@@ -39,7 +39,7 @@ fn gradients<D: Driver>(
     (all, names.into_iter().map(read).collect())
 }
 
-fn exact(trained: Trained) -> Settings {
+pub(super) fn exact(trained: Trained) -> Settings {
     Settings { precision: Precision::F32, trained, ..Settings::default() }
 }
 
@@ -280,74 +280,6 @@ fn resuming_is_exact() {
 }
 
 #[test]
-fn a_shared_prompt_decodes_as_its_own() {
-    for precision in [Precision::F32, Precision::Bf16] {
-        let sizes = small(16, false, true);
-        let settings = Settings { precision, trained: Trained::Nothing, ..Settings::default() };
-        let Some(engine) = engine(&Emulator::new, &sizes, settings, 3) else { return };
-        let (prompt, _) = batch(&sizes, &[150], 2);
-        let mut cache = engine.cache(3, 200).expect("a cache");
-        engine.prefill(&mut cache, &[0], &[&prompt], true).expect("the prompt");
-        engine.share(&mut cache, 0, &[2, 1], 150).expect("shared");
-        engine.decode(&mut cache, &[1], &[7], true).expect("a step");
-        let together = engine.decode(&mut cache, &[1, 0, 2], &[8, 7, 7], true).expect("a step");
-        let together = engine.read_logits(&together).expect("logits");
-        let mut own = engine.cache(1, 200).expect("a cache");
-        engine.prefill(&mut own, &[0], &[&prompt], true).expect("the prompt");
-        let alone = engine.decode(&mut own, &[0], &[7], true).expect("a step");
-        let alone = engine.read_logits(&alone).expect("logits");
-        let vocabulary = sizes.vocabulary;
-        assert!(together[vocabulary..2 * vocabulary] == together[2 * vocabulary..]);
-        // Another number of texts may cut the keys into other parts, which changes rounding only.
-        assert!(
-            distance(&together[vocabulary..2 * vocabulary], &alone)
-                <= if precision == Precision::F32 { 1e-6 } else { 1e-2 }
-        );
-        let whole = [&prompt[..], &[7, 8]].concat();
-        let pass = engine.forward(&whole, &[0, 152], PassOptions::default()).expect("forward");
-        let logits = engine.logits(&pass).expect("logits");
-        let off = distance(&together[..vocabulary], &logits[151 * vocabulary..]);
-        assert!(off <= if precision == Precision::F32 { 1e-5 } else { 2e-2 }, "{off}");
-    }
-}
-
-#[test]
-fn draws_follow_the_distribution() {
-    let sizes = small(8, true, true);
-    let settings = Settings { trained: Trained::Nothing, ..exact(Trained::All) };
-    let Some(engine) = engine(&Emulator::new, &sizes, settings, 3) else { return };
-    let mut cache = engine.cache(1, 8).expect("a cache");
-    let logits = engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], true).expect("the prompt");
-    let row = engine.read_logits(&logits).expect("logits");
-    let (temperature, count) = (0.6f32, 4000);
-    let weights: Vec<f64> = row.iter().map(|&logit| f64::from(logit / temperature).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    let mut seen = vec![0usize; row.len()];
-    for seed in 0..count {
-        let draw = Draw { temperature, seed: seed << 20 };
-        let first = engine.sample(&logits, &[draw]).expect("a draw");
-        if seed < 3 {
-            assert_eq!(first, engine.sample(&logits, &[draw]).expect("a draw"), "the same seed, the same id");
-        }
-        seen[first[0].0 as usize] += 1;
-    }
-    // χ² over the ids: its mean is one less than their number and its deviation √(2 · that); six deviations.
-    let square: f64 = seen
-        .iter()
-        .zip(&weights)
-        .map(|(&seen, weight)| {
-            let wanted = weight / total * count as f64;
-            (seen as f64 - wanted).powi(2) / wanted
-        })
-        .sum();
-    let freedom = (row.len() - 1) as f64;
-    println!("χ² {square:.1} with {freedom} degrees of freedom");
-    assert!((square - freedom).abs() <= 6.0 * (2.0 * freedom).sqrt(), "χ² {square} for {freedom}");
-    let refused = engine.sample(&logits, &[Draw { temperature: f32::NAN, seed: 0 }]);
-    assert!(refused.expect_err("NaN").to_string().contains("temperature of NaN"));
-}
-
-#[test]
 fn the_estimate_of_memory_is_near_the_peak() {
     let sizes =
         |vocabulary| Sizes { vocabulary, hidden: 64, feed_forward: 160, layers: 3, ..small(16, false, true) };
@@ -383,54 +315,4 @@ fn the_estimate_of_memory_is_near_the_peak() {
             }
         }
     }
-}
-
-#[test]
-fn bad_requests_are_refused() {
-    let sizes = small(8, true, true);
-    let settings = exact(Trained::All);
-    let Some(mut engine) = engine(&Emulator::new, &sizes, settings.clone(), 3) else { return };
-    let says = |result: Result<(), DeviceError>, what: &str| {
-        let message = result.expect_err(what).to_string();
-        assert!(message.contains(what), "{message:?} does not say {what:?}");
-    };
-    let keep = PassOptions { keep: true, ..PassOptions::default() };
-    let forward = |ids: &[u32], offsets: &[u32]| engine.forward(ids, offsets, keep).map(|_| ());
-    says(forward(&[1, 2], &[0, 1]), "do not partition 2 tokens");
-    says(forward(&[], &[0]), "no tokens");
-    says(forward(&[1, 97], &[0, 2]), "token id 97 at place 1");
-    says(forward(&[1; 300], &[0, 300]), "300 tokens, the model 256 positions");
-    let mut pass = engine.forward(&[1, 2, 3], &[0, 3], keep).expect("forward");
-    says(engine.score(&pass, &[3], &[1], 1.0).map(|_| ()), "row 3 of 3");
-    says(engine.score(&pass, &[0], &[97], 1.0).map(|_| ()), "token id 97");
-    says(engine.score(&pass, &[0], &[1], 0.0).map(|_| ()), "temperature of 0");
-    let scores = engine.score(&pass, &[0], &[1], 1.0).expect("scores");
-    says(engine.score_backward(&mut pass, &scores, &[], &[]), "0 and 0 gradients for 1");
-    says(engine.add_hidden_gradient(&mut pass, &[0.0]), "1 numbers for 120");
-    let mut fresh = engine.forward(&[1], &[0, 1], keep).expect("forward");
-    fresh.dhidden = None;
-    says(engine.backward(fresh), "without any gradient");
-    let other = engine.forward(&[1], &[0, 1], PassOptions::default()).expect("forward");
-    says(engine.backward(other), "a forward pass that keeps");
-    says(engine.read("lm_head.weight", Part::Value).map(|_| ()), "no parameter lm_head.weight");
-    says(engine.write("model.norm.weight", Part::Value, &[1.0]), "1 numbers for 40");
-    let mut cache = engine.cache(2, 3).expect("a cache");
-    says(engine.decode(&mut cache, &[0], &[1], true).map(|_| ()), "holds 0 of 3");
-    says(engine.prefill(&mut cache, &[0], &[&[1, 2, 3, 4]], true).map(|_| ()), "4 tokens for slot 0");
-    says(engine.prefill(&mut cache, &[1, 1], &[&[1], &[2]], true).map(|_| ()), "named twice");
-    engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], true).expect("the prompt");
-    says(engine.decode(&mut cache, &[0], &[1], true).map(|_| ()), "holds 3 of 3");
-    says(engine.share(&mut cache, 0, &[1], 4), "4 tokens of slot 0");
-    says(engine.cache(1, 300).map(|_| ()), "256 positions");
-
-    let refuse = |sizes: Sizes, what: &str| {
-        let driver = Emulator::new(Precision::F32, 8).expect("as before");
-        let settings = settings.clone();
-        says(Engine::new(driver, sizes, settings, &mut |_| Ok(Vec::new())).map(|_| ()), what);
-    };
-    refuse(Sizes { hidden: 36, ..sizes.clone() }, "hidden_size is 36");
-    refuse(Sizes { key_heads: 3, ..sizes.clone() }, "do not share 3");
-    refuse(Sizes { head_width: 16, ..sizes.clone() }, "4 rotary frequencies for a head of 16");
-    refuse(small(16, true, true), "compiled for F32 and heads of 8");
-    refuse(sizes.clone(), "model.embed_tokens.weight has 0 numbers");
 }

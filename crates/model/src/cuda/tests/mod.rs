@@ -2,11 +2,13 @@
 //! and every kernel through the GPU's compiler.
 
 mod attention;
+mod decoding;
 mod emulator;
 mod golden;
 mod gpu;
 mod invariance;
 mod nvrtc;
+mod refusals;
 mod speed;
 #[cfg(unix)]
 mod stand_in;

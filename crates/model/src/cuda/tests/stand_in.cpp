@@ -75,8 +75,8 @@ Result cuDeviceGetCount(int* count) { return *count = 1, 0; }
 Result cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? 0 : 101; }
 Result cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "stand-in"), 0; }
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
-    // Capability 9.0, 227 KiB of shared memory where asked for, memory pools.
-    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 232448 : attribute == 115 ? 1 : -1;
+    // Capability 9.0, 227 KiB of shared memory where asked for, pageable memory read by the device, memory pools.
+    *value = attribute == 88 ? 1 : attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 232448 : attribute == 115 ? 1 : -1;
     return *value < 0 ? 1 : 0;
 }
 Result cuDevicePrimaryCtxRetain(uint64_t* context, int) { return *context = CONTEXT, 0; }
