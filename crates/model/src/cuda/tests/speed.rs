@@ -9,6 +9,47 @@ use super::{batch, noise};
 use crate::cuda::launch::{AttentionGradient, HeadCounts, Kernels};
 use crate::cuda::*;
 
+/// What is measured: a model and sequences, and sizes of products.
+struct Work {
+    sizes: Sizes,
+    sequences: Vec<usize>,
+    products: Vec<(usize, usize, usize)>,
+    texts: Vec<usize>,
+    prompt: usize,
+    rounds: usize,
+}
+
+/// The real work, or on the stand-in a little, which shows that all of it runs.
+fn work(device: &DeviceInfo) -> Work {
+    if device.name == "stand-in" {
+        let sizes = Sizes {
+            vocabulary: 130,
+            hidden: 64,
+            feed_forward: 96,
+            layers: 2,
+            heads: 2,
+            key_heads: 1,
+            ..half_a_billion()
+        };
+        return Work {
+            sizes,
+            sequences: vec![40, 30],
+            products: vec![(8, 16, 24)],
+            texts: vec![1, 3],
+            prompt: 20,
+            rounds: 3,
+        };
+    }
+    Work {
+        sizes: half_a_billion(),
+        sequences: vec![1024; 8],
+        products: vec![(8192, 8192, 8192), (8192, 9728, 896), (8192, 896, 4864)],
+        texts: vec![1, 16, 64],
+        prompt: 256,
+        rounds: 101,
+    }
+}
+
 fn half_a_billion() -> Sizes {
     Sizes {
         vocabulary: 151_936,
@@ -47,10 +88,12 @@ fn milliseconds<D: Driver>(driver: &D, rounds: usize, mut work: impl FnMut()) ->
 #[ignore = "measures a GPU"]
 fn gpu_speed() {
     let Some(driver) = gpu(Precision::Bf16, 64) else { return };
-    println!("device: {:?}", driver.info().expect("info"));
+    let info = driver.info().expect("info");
+    println!("device: {info:?}");
+    let work = work(&info);
     let kernels = Kernels::new(driver);
-    products(&kernels);
-    attention(&kernels);
+    products(&kernels, &work);
+    attention(&kernels, &work);
     drop(kernels);
     let adapter = AdapterSettings { rank: 16, scale: 2.0, modules: Module::ALL.to_vec(), dropout: 0.0 };
     for (name, trained, checkpointing) in [
@@ -60,7 +103,7 @@ fn gpu_speed() {
         ("LoRA 16, checkpointed", Trained::Adapter(adapter), true),
     ] {
         let settings = Settings { trained, checkpointing, ..Settings::default() };
-        let sizes = half_a_billion();
+        let sizes = work.sizes.clone();
         let shapes = sizes.parameters();
         let lengths: std::collections::HashMap<String, usize> = (shapes.0.into_iter().chain(shapes.1))
             .map(|(name, shape)| (name, shape.iter().product()))
@@ -81,15 +124,15 @@ fn gpu_speed() {
             Ok(pattern.iter().cycle().take(lengths[name]).map(|number| centre + number).collect())
         })
         .expect("the model loads");
-        training(&mut engine, name);
+        training(&mut engine, name, &work);
         if name == "everything" {
-            decoding(&engine);
+            decoding(&engine, &work);
         }
     }
 }
 
-fn products<D: Driver>(kernels: &Kernels<D>) {
-    for (rows, columns, depth) in [(8192, 8192, 8192), (8192, 9728, 896), (8192, 896, 4864)] {
+fn products<D: Driver>(kernels: &Kernels<D>, work: &Work) {
+    for &(rows, columns, depth) in &work.products {
         let array = |count: usize, seed| {
             let array = kernels.reals(count).expect("memory");
             let pattern = noise(65_537, seed);
@@ -110,20 +153,22 @@ fn products<D: Driver>(kernels: &Kernels<D>) {
     }
 }
 
-fn attention<D: Driver>(kernels: &Kernels<D>) {
-    let heads = HeadCounts { queries: 14, keys: 2 };
-    let (length, count, width) = (1024, 8, 64);
-    let (tokens, row) = (length * count, 18 * width);
-    let offsets: Vec<u32> = (0..=count).map(|i| (i * length) as u32).collect();
+fn attention<D: Driver>(kernels: &Kernels<D>, work: &Work) {
+    let heads = HeadCounts { queries: work.sizes.heads, keys: work.sizes.key_heads };
+    let width = work.sizes.head_width;
+    let (tokens, row) = (work.sequences.iter().sum::<usize>(), (heads.queries + 2 * heads.keys) * width);
+    let (_, offsets) = batch(&work.sizes, &work.sequences, 1);
     let array = |count: usize, seed| {
         let array = kernels.reals(count).expect("memory");
         kernels.write(array.view(), &noise(count, seed)).expect("written");
         array
     };
-    let (qkv, dout) = (array(tokens * row, 1), array(tokens * 14 * width, 2));
-    let (out, dqkv) =
-        (kernels.reals(tokens * 14 * width).expect("memory"), kernels.reals(tokens * row).expect("memory"));
-    let log_sum = kernels.floats(tokens * 14).expect("memory");
+    let (qkv, dout) = (array(tokens * row, 1), array(tokens * heads.queries * width, 2));
+    let (out, dqkv) = (
+        kernels.reals(tokens * heads.queries * width).expect("memory"),
+        kernels.reals(tokens * row).expect("memory"),
+    );
+    let log_sum = kernels.floats(tokens * heads.queries).expect("memory");
     let tiles = kernels.tiles(&offsets).expect("tiles");
     let forward = milliseconds(&kernels.driver, 11, || {
         kernels.attention(out.view(), log_sum.view(), qkv.view(), &tiles, (tokens, heads)).expect("forward");
@@ -141,17 +186,18 @@ fn attention<D: Driver>(kernels: &Kernels<D>) {
         kernels.attention_backward(dqkv.view(), &given).expect("backward");
     });
     // Two products forward, seven backward, each over half the square.
-    let operations = (count * 14 * length * length * width) as f64;
+    let squares: usize = work.sequences.iter().map(|length| length * length).sum();
+    let operations = (heads.queries * squares * width) as f64;
     println!(
-        "attention 8 × 1024: forward {forward:.3} ms ({:.0} TFLOP/s), backward {backward:.3} ms ({:.0} TFLOP/s)",
+        "attention, {tokens} tokens: forward {forward:.3} ms ({:.0} TFLOP/s), backward {backward:.3} ms ({:.0} TFLOP/s)",
         2.0 * operations / forward / 1e9,
         7.0 * operations / backward / 1e9
     );
 }
 
-fn training(engine: &mut Engine<CudaDriver>, name: &str) {
-    let (ids, offsets) = batch(engine.sizes(), &[1024; 8], 1);
-    let rows: Vec<u32> = (0..ids.len() as u32).filter(|row| (row + 1) % 1024 != 0).collect();
+fn training(engine: &mut Engine<CudaDriver>, name: &str, work: &Work) {
+    let (ids, offsets) = batch(engine.sizes(), &work.sequences, 1);
+    let rows: Vec<u32> = (0..ids.len() as u32).filter(|row| !offsets.contains(&(row + 1))).collect();
     let targets: Vec<u32> = rows.iter().map(|&row| ids[row as usize + 1]).collect();
     let slopes = vec![-1.0 / rows.len() as f32; rows.len()];
     let zeros = vec![0.0; rows.len()];
@@ -198,15 +244,15 @@ fn training(engine: &mut Engine<CudaDriver>, name: &str) {
     );
 }
 
-fn decoding(engine: &Engine<CudaDriver>) {
-    for count in [1, 16, 64] {
-        let (prompt, _) = batch(engine.sizes(), &[256], 2);
-        let mut cache = engine.cache(count, 512).expect("a cache");
+fn decoding(engine: &Engine<CudaDriver>, work: &Work) {
+    for &count in &work.texts {
+        let (prompt, _) = batch(engine.sizes(), &[work.prompt], 2);
+        let mut cache = engine.cache(count, 2 * work.prompt).expect("a cache");
         let slots: Vec<usize> = (0..count).collect();
         let prompts: Vec<&[u32]> = slots.iter().map(|_| &prompt[..]).collect();
-        let draws = vec![Draw { temperature: 1.0, seed: 3 }; count];
+        let draws: Vec<Draw> = (0..count as u64).map(|seed| Draw { temperature: 1.0, seed }).collect();
         let mut logits = engine.prefill(&mut cache, &slots, &prompts, true).expect("the prompts");
-        let time = milliseconds(engine.driver(), 101, || {
+        let time = milliseconds(engine.driver(), work.rounds, || {
             let drawn = engine.sample(&logits, &draws).expect("draws");
             let ids: Vec<u32> = drawn.into_iter().map(|(id, _)| id).collect();
             logits = engine.decode(&mut cache, &slots, &ids, true).expect("a step");
