@@ -2,7 +2,7 @@
 
 use super::array::{Array, View};
 use super::driver::Driver;
-use super::engine::{Engine, Pass, PassOptions};
+use super::engine::{AdapterUse, Engine, Pass, PassOptions};
 use super::error::DeviceError;
 use super::launch::CacheRows;
 
@@ -118,7 +118,7 @@ impl<D: Driver> Engine<D> {
         cache: &mut Cache<D>,
         slots: &[usize],
         prompts: &[&[u32]],
-        adapter: bool,
+        adapter: AdapterUse,
     ) -> Result<Logits<D>, DeviceError> {
         self.check_slots(cache, slots)?;
         if slots.len() != prompts.len() {
@@ -198,7 +198,7 @@ impl<D: Driver> Engine<D> {
         cache: &mut Cache<D>,
         slots: &[usize],
         ids: &[u32],
-        adapter: bool,
+        adapter: AdapterUse,
     ) -> Result<Logits<D>, DeviceError> {
         self.check_slots(cache, slots)?;
         self.check_ids(ids)?;

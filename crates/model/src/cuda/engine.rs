@@ -25,6 +25,20 @@ pub struct Engine<D: Driver> {
     /// Cosines and sines of every position, `[positions, head width]`.
     pub(crate) table: Array<D>,
     pub(crate) steps: u64,
+    /// The layers' matrices with the adapter in them.
+    pub(crate) merged: Option<Array<D>>,
+}
+
+/// How an adapter takes part in a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdapterUse {
+    /// Not at all: the frozen model is computed.
+    Off,
+    /// As two thin products beside each matrix, as in training.
+    Apart,
+    /// As part of the matrices that [`Engine::merge`] made: fewer products, for generation. In bf16 their rounding is coarser than
+    /// the adapter's own.
+    Merged,
 }
 
 /// How a forward pass is run.
@@ -32,16 +46,16 @@ pub struct Engine<D: Driver> {
 pub struct PassOptions {
     /// Keep what the backward pass needs.
     pub keep: bool,
-    /// Compute with the adapter, where there is one; without it the frozen model is what is computed.
-    pub adapter: bool,
+    /// What becomes of the adapter, where there is one.
+    pub adapter: AdapterUse,
     /// Seed of the adapter's dropout; none in evaluation. The same seed drops the same numbers.
     pub dropout: Option<u64>,
 }
 
 impl Default for PassOptions {
-    /// Keeps nothing, adapter on, no dropout.
+    /// Keeps nothing, adapter apart, no dropout.
     fn default() -> PassOptions {
-        PassOptions { keep: false, adapter: true, dropout: None }
+        PassOptions { keep: false, adapter: AdapterUse::Apart, dropout: None }
     }
 }
 
@@ -119,7 +133,19 @@ impl<D: Driver> Engine<D> {
         let final_norm = base.offset("model.norm.weight")?;
         let table = kernels.floats(sizes.positions * sizes.head_width)?;
         kernels.write(table.view(), &rotary_table(&sizes))?;
-        Ok(Engine { sizes, settings, kernels, base, adapter, layers, head, final_norm, table, steps: 0 })
+        Ok(Engine {
+            sizes,
+            settings,
+            kernels,
+            base,
+            adapter,
+            layers,
+            head,
+            final_norm,
+            table,
+            steps: 0,
+            merged: None,
+        })
     }
 
     /// The sizes it was made with.
@@ -258,6 +284,11 @@ impl<D: Driver> Engine<D> {
         see: See<'_, D>,
     ) -> Result<Pass<D>, DeviceError> {
         self.check(ids, offsets)?;
+        if options.keep && options.adapter == AdapterUse::Merged {
+            return Err(DeviceError::input(
+                "a pass that keeps cannot use merged matrices, which have no gradient",
+            ));
+        }
         let kernels = &self.kernels;
         let (tokens, width) = (ids.len(), self.sizes.hidden);
         let positions: Vec<u32> = offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]).collect();

@@ -2,7 +2,7 @@
 
 use super::array::{Array, Grid, View};
 use super::driver::Driver;
-use super::engine::{Engine, PassOptions};
+use super::engine::{AdapterUse, Engine, PassOptions};
 use super::error::DeviceError;
 use super::launch::{AttentionGradient, Tiles};
 use super::parameters::Parameters;
@@ -120,11 +120,21 @@ impl<D: Driver> Engine<D> {
         options: PassOptions,
     ) -> Result<Array<D>, DeviceError> {
         let out = self.kernels.reals(rows * linear.rows)?;
-        let weight = self.base.value(linear.offset, linear.rows * linear.columns);
+        let length = linear.rows * linear.columns;
+        let weight = match (options.adapter, &self.adapter) {
+            (AdapterUse::Merged, Some(_)) => {
+                let merged = self
+                    .merged
+                    .as_ref()
+                    .ok_or_else(|| DeviceError::input("nothing is merged (Engine::merge)"))?;
+                merged.part(linear.offset - self.layers[0].qkv.offset, length)
+            }
+            _ => self.base.value(linear.offset, length),
+        };
         let (y, input) = (out.view().matrix(rows, linear.rows), x.matrix(rows, linear.columns));
         self.kernels.product(y, input, weight.matrix(linear.rows, linear.columns).transposed(), 1.0, 0.0)?;
         if let Some((settings, parameters)) = &self.adapter
-            && options.adapter
+            && options.adapter == AdapterUse::Apart
         {
             for adapter in &linear.adapters {
                 let (_, low) = self.lowered((settings, parameters), (linear, adapter), x, rows, options)?;
@@ -139,6 +149,45 @@ impl<D: Driver> Engine<D> {
             }
         }
         Ok(out)
+    }
+
+    /// Copies the layers' matrices and adds the adapter to the copies, for [`AdapterUse::Merged`]; again after each step that should
+    /// be seen. Takes as much memory as the matrices.
+    ///
+    /// # Errors
+    /// No adapter; memory that does not suffice; failed calls.
+    pub fn merge(&mut self) -> Result<(), DeviceError> {
+        let Some((settings, parameters)) = &self.adapter else {
+            return Err(DeviceError::input("there is no adapter to merge"));
+        };
+        let (Some(first), Some(last)) = (self.layers.first(), self.layers.last()) else {
+            return Err(DeviceError::input("there are no layers"));
+        };
+        let (start, end) = (first.qkv.offset, last.down.offset + last.down.rows * last.down.columns);
+        let merged = match self.merged.take() {
+            Some(merged) => merged,
+            None => self.kernels.reals(end - start)?,
+        };
+        self.kernels.copy(self.base.value(start, end - start), merged.view())?;
+        for layer in &self.layers {
+            for linear in [&layer.qkv, &layer.out, &layer.gate_up, &layer.down] {
+                for adapter in &linear.adapters {
+                    let (rows, columns, rank) = (adapter.rows, linear.columns, settings.rank);
+                    let place = linear.offset - start + adapter.first * columns;
+                    let weight = merged.part(place, rows * columns).matrix(rows, columns);
+                    let a = parameters.value(adapter.a, rank * columns).matrix(rank, columns);
+                    let b = parameters.value(adapter.b, rows * rank).matrix(rows, rank);
+                    self.kernels.product(weight, b, a, settings.scale, 1.0)?;
+                }
+            }
+        }
+        self.merged = Some(merged);
+        Ok(())
+    }
+
+    /// Gives back what [`Engine::merge`] took.
+    pub fn unmerge(&mut self) {
+        self.merged = None;
     }
 
     /// The adapter's input after dropout, where there is dropout, and that times Aᵀ.
@@ -191,7 +240,7 @@ impl<D: Driver> Engine<D> {
             self.kernels.product(gradient, dout.transposed(), input, 1.0, 1.0)?;
         }
         if let Some((settings, parameters)) = &self.adapter
-            && context.options.adapter
+            && context.options.adapter == AdapterUse::Apart
         {
             for adapter in &linear.adapters {
                 self.adapter_backward((settings, parameters), (linear, adapter), x, dout, din, context)?;

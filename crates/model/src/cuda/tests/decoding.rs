@@ -13,14 +13,14 @@ fn a_shared_prompt_decodes_as_its_own() {
         let Some(engine) = engine(&Emulator::new, &sizes, settings, 3) else { return };
         let (prompt, _) = batch(&sizes, &[150], 2);
         let mut cache = engine.cache(3, 200).expect("a cache");
-        engine.prefill(&mut cache, &[0], &[&prompt], true).expect("the prompt");
+        engine.prefill(&mut cache, &[0], &[&prompt], AdapterUse::Apart).expect("the prompt");
         engine.share(&mut cache, 0, &[2, 1], 150).expect("shared");
-        engine.decode(&mut cache, &[1], &[7], true).expect("a step");
-        let together = engine.decode(&mut cache, &[1, 0, 2], &[8, 7, 7], true).expect("a step");
+        engine.decode(&mut cache, &[1], &[7], AdapterUse::Apart).expect("a step");
+        let together = engine.decode(&mut cache, &[1, 0, 2], &[8, 7, 7], AdapterUse::Apart).expect("a step");
         let together = engine.read_logits(&together).expect("logits");
         let mut own = engine.cache(1, 200).expect("a cache");
-        engine.prefill(&mut own, &[0], &[&prompt], true).expect("the prompt");
-        let alone = engine.decode(&mut own, &[0], &[7], true).expect("a step");
+        engine.prefill(&mut own, &[0], &[&prompt], AdapterUse::Apart).expect("the prompt");
+        let alone = engine.decode(&mut own, &[0], &[7], AdapterUse::Apart).expect("a step");
         let alone = engine.read_logits(&alone).expect("logits");
         let vocabulary = sizes.vocabulary;
         assert!(together[vocabulary..2 * vocabulary] == together[2 * vocabulary..]);
@@ -43,7 +43,7 @@ fn draws_follow_the_distribution() {
     let settings = Settings { trained: Trained::Nothing, ..exact(Trained::All) };
     let Some(engine) = engine(&Emulator::new, &sizes, settings, 3) else { return };
     let mut cache = engine.cache(1, 8).expect("a cache");
-    let logits = engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], true).expect("the prompt");
+    let logits = engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], AdapterUse::Apart).expect("the prompt");
     let row = engine.read_logits(&logits).expect("logits");
     let (temperature, count) = (0.6f32, 4000);
     let weights: Vec<f64> = row.iter().map(|&logit| f64::from(logit / temperature).exp()).collect();

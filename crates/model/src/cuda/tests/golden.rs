@@ -240,10 +240,10 @@ fn check_greedy<D: Driver>(golden: &Golden, engine: &Engine<D>) {
     // What longer texts left in the slots must not be seen.
     let (stale, _) = golden.packed();
     engine
-        .prefill(&mut cache, &slots, &[&stale[..64], &stale[1..65], &stale[2..66]], true)
+        .prefill(&mut cache, &slots, &[&stale[..64], &stale[1..65], &stale[2..66]], AdapterUse::Apart)
         .expect("the slots are filled");
     slots.iter().for_each(|&slot| cache.truncate(slot, 0));
-    let mut logits = engine.prefill(&mut cache, &slots, &prompts, true).expect("the prompts");
+    let mut logits = engine.prefill(&mut cache, &slots, &prompts, AdapterUse::Apart).expect("the prompts");
     let mut texts = vec![Vec::new(); 3];
     let mut seen: Vec<Vec<f32>> = vec![Vec::new(); 3];
     for _ in 0..24 {
@@ -259,7 +259,7 @@ fn check_greedy<D: Driver>(golden: &Golden, engine: &Engine<D>) {
             seen[text].extend_from_slice(row);
             next.push(id);
         }
-        logits = engine.decode(&mut cache, &slots, &next, true).expect("a step");
+        logits = engine.decode(&mut cache, &slots, &next, AdapterUse::Apart).expect("a step");
     }
     assert_eq!(texts, golden.expected.greedy);
     for (index, (prompt, text)) in prompts.iter().zip(&texts).enumerate() {
@@ -323,7 +323,7 @@ pub(super) fn check_adapter<D: Driver>(name: &str, open: Open<D>) {
 
     // Without the adapter it is the model itself; the cache knows the adapter as well.
     let (ids, offsets) = golden.packed();
-    let options = PassOptions { adapter: false, ..PassOptions::default() };
+    let options = PassOptions { adapter: AdapterUse::Off, ..PassOptions::default() };
     let pass = engine.forward(&ids, &offsets, options).expect("forward");
     let vocabulary = golden.sizes.vocabulary;
     let end = offsets[1] as usize * vocabulary;
@@ -331,10 +331,18 @@ pub(super) fn check_adapter<D: Driver>(name: &str, open: Open<D>) {
     let mut cache = engine.cache(1, 64).expect("a cache");
     let prompt = &ids[..offsets[1] as usize];
     let (last, rest) = prompt.split_last().expect("a prompt");
-    engine.prefill(&mut cache, &[0], &[rest], true).expect("the prompt");
-    let logits = engine.decode(&mut cache, &[0], &[*last], true).expect("a step");
+    engine.prefill(&mut cache, &[0], &[rest], AdapterUse::Apart).expect("the prompt");
+    let logits = engine.decode(&mut cache, &[0], &[*last], AdapterUse::Apart).expect("a step");
     let logits = engine.read_logits(&logits).expect("logits");
     assert!(most(&logits, &expected["logits.0"][end - vocabulary..]) <= 2e-4);
+
+    let merged = PassOptions { adapter: AdapterUse::Merged, ..PassOptions::default() };
+    let refused = engine.forward(&ids, &offsets, merged).map(|_| ()).expect_err("nothing is merged");
+    assert!(refused.to_string().contains("nothing is merged"), "{refused}");
+    engine.merge().expect("merged");
+    let pass = engine.forward(&ids, &offsets, merged).expect("forward");
+    assert!(most(&engine.logits(&pass).expect("logits")[..end], &expected["logits.0"]) <= 2e-4);
+    engine.unmerge();
 }
 
 macro_rules! each_model {

@@ -77,8 +77,8 @@ fn order_of_blocks_and_threads_changes_no_bit() {
                 let results = gradients(&mut engine, &[batch(&sizes, &[70, 5], 1)], Some(9));
                 let mut cache = engine.cache(2, 160).expect("a cache");
                 let (ids, _) = batch(&sizes, &[140], 2);
-                engine.prefill(&mut cache, &[1], &[&ids], true).expect("the prompt");
-                let logits = engine.decode(&mut cache, &[1], &[3], true).expect("a step");
+                engine.prefill(&mut cache, &[1], &[&ids], AdapterUse::Apart).expect("the prompt");
+                let logits = engine.decode(&mut cache, &[1], &[3], AdapterUse::Apart).expect("a step");
                 let drawn = engine.sample(&logits, &[Draw { temperature: 0.8, seed: 5 }]).expect("a draw");
                 let logits = (engine.read_logits(&logits).expect("logits"), drawn);
                 engine

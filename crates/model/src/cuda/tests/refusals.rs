@@ -35,13 +35,20 @@ fn bad_requests_are_refused() {
     says(engine.read("lm_head.weight", Part::Value).map(|_| ()), "no parameter lm_head.weight");
     says(engine.write("model.norm.weight", Part::Value, &[1.0]), "1 numbers for 40");
     let mut cache = engine.cache(2, 3).expect("a cache");
-    says(engine.decode(&mut cache, &[0], &[1], true).map(|_| ()), "holds 0 of 3");
-    says(engine.prefill(&mut cache, &[0], &[&[1, 2, 3, 4]], true).map(|_| ()), "4 tokens for slot 0");
-    says(engine.prefill(&mut cache, &[1, 1], &[&[1], &[2]], true).map(|_| ()), "named twice");
-    engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], true).expect("the prompt");
-    says(engine.decode(&mut cache, &[0], &[1], true).map(|_| ()), "holds 3 of 3");
+    says(engine.decode(&mut cache, &[0], &[1], AdapterUse::Apart).map(|_| ()), "holds 0 of 3");
+    says(
+        engine.prefill(&mut cache, &[0], &[&[1, 2, 3, 4]], AdapterUse::Apart).map(|_| ()),
+        "4 tokens for slot 0",
+    );
+    says(engine.prefill(&mut cache, &[1, 1], &[&[1], &[2]], AdapterUse::Apart).map(|_| ()), "named twice");
+    engine.prefill(&mut cache, &[0], &[&[1, 2, 3]], AdapterUse::Apart).expect("the prompt");
+    says(engine.decode(&mut cache, &[0], &[1], AdapterUse::Apart).map(|_| ()), "holds 3 of 3");
     says(engine.share(&mut cache, 0, &[1], 4), "4 tokens of slot 0");
     says(engine.cache(1, 300).map(|_| ()), "256 positions");
+
+    says(engine.merge(), "no adapter to merge");
+    let merged = PassOptions { adapter: AdapterUse::Merged, ..keep };
+    says(engine.forward(&[1], &[0, 1], merged).map(|_| ()), "which have no gradient");
 
     let refuse = |sizes: Sizes, what: &str| {
         let driver = Emulator::new(Precision::F32, 8).expect("as before");
@@ -53,4 +60,28 @@ fn bad_requests_are_refused() {
     refuse(Sizes { head_width: 16, ..sizes.clone() }, "4 rotary frequencies for a head of 16");
     refuse(small(16, true, true), "compiled for F32 and heads of 8");
     refuse(sizes.clone(), "model.embed_tokens.weight has 0 numbers");
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing() {
+    let sizes = small(8, true, true);
+    let Some(mut engine) = engine(&Emulator::new, &sizes, exact(Trained::All), 3) else { return };
+    let (name, step) = (
+        "model.layers.1.mlp.down_proj.weight",
+        AdamW { rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
+    );
+    let refused = engine.step(&step).expect_err("no backward pass was run");
+    assert!(refused.to_string().contains("without a gradient"), "{refused}");
+    let mut gradient = vec![0.5; sizes.hidden * sizes.feed_forward];
+    engine.write(name, Part::Gradient, &gradient).expect("written");
+    let norm = engine.step(&step).expect("a step");
+    assert!((norm - 0.5 * (gradient.len() as f64).sqrt()).abs() <= 1e-4 * norm, "{norm}");
+    let before = engine.read(name, Part::Value).expect("a value");
+    for wrong in [f32::NAN, f32::INFINITY] {
+        gradient[7] = wrong;
+        engine.write(name, Part::Gradient, &gradient).expect("written");
+        assert!(!engine.step(&step).expect("no step").is_finite());
+        assert!(engine.read(name, Part::Value).expect("a value") == before);
+        assert_eq!(engine.steps(), 1);
+    }
 }

@@ -251,11 +251,12 @@ fn decoding(engine: &Engine<CudaDriver>, work: &Work) {
         let slots: Vec<usize> = (0..count).collect();
         let prompts: Vec<&[u32]> = slots.iter().map(|_| &prompt[..]).collect();
         let draws: Vec<Draw> = (0..count as u64).map(|seed| Draw { temperature: 1.0, seed }).collect();
-        let mut logits = engine.prefill(&mut cache, &slots, &prompts, true).expect("the prompts");
+        let mut logits =
+            engine.prefill(&mut cache, &slots, &prompts, AdapterUse::Apart).expect("the prompts");
         let time = milliseconds(engine.driver(), work.rounds, || {
             let drawn = engine.sample(&logits, &draws).expect("draws");
             let ids: Vec<u32> = drawn.into_iter().map(|(id, _)| id).collect();
-            logits = engine.decode(&mut cache, &slots, &ids, true).expect("a step");
+            logits = engine.decode(&mut cache, &slots, &ids, AdapterUse::Apart).expect("a step");
         });
         println!("decoding, {count} texts: {time:.2} ms a step, {:.0} tokens/s", count as f64 / time * 1e3);
     }
