@@ -47,7 +47,7 @@ pub(super) struct Golden {
     tensors: Tensors,
 }
 
-fn tensors(path: PathBuf) -> Tensors {
+pub(super) fn tensors(path: PathBuf) -> Tensors {
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
     file.iter()

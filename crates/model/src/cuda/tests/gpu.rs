@@ -1,7 +1,7 @@
 //! The same checks on a GPU. Each test that cannot run says why.
 
-use super::attention;
 use super::golden::{MODELS, check, check_adapter, check_steps};
+use super::{attention, host};
 use super::{batch, distance, engine, small};
 use crate::cuda::launch::HeadCounts;
 use crate::cuda::{CudaDriver, DeviceError, PassOptions, Precision, Settings, Trained};
@@ -52,4 +52,9 @@ fn emulator_and_gpu_agree() {
         println!("{precision:?}: {off:.1e}");
         assert!(off <= if precision == Precision::F32 { 1e-5 } else { 1e-2 }, "{precision:?}: {off}");
     }
+}
+
+#[test]
+fn logits_of_the_cpu_on_a_gpu() {
+    host::check(&gpu);
 }

@@ -6,6 +6,7 @@ mod decoding;
 mod emulator;
 mod golden;
 mod gpu;
+mod host;
 mod invariance;
 mod nvrtc;
 mod refusals;
