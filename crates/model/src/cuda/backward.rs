@@ -16,6 +16,8 @@ pub struct Scores<D: Driver> {
     rows: Vec<u32>,
     targets: Vec<u32>,
     inverse_temperature: f32,
+    /// Tokens of the pass they are of.
+    tokens: usize,
     saved: Array<D>,
 }
 
@@ -88,6 +90,7 @@ impl<D: Driver> Engine<D> {
             rows: rows.to_vec(),
             targets: targets.to_vec(),
             inverse_temperature,
+            tokens: pass.tokens(),
             saved,
         })
     }
@@ -110,6 +113,13 @@ impl<D: Driver> Engine<D> {
                 "{} and {} gradients for {count} scores",
                 d_log_prob.len(),
                 d_entropy.len()
+            )));
+        }
+        if scores.tokens != pass.tokens() {
+            return Err(DeviceError::input(format!(
+                "scores of a pass of {} tokens, for one of {}",
+                scores.tokens,
+                pass.tokens()
             )));
         }
         self.begin_gradient()?;

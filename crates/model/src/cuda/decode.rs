@@ -102,7 +102,14 @@ impl<D: Driver> Engine<D> {
                 None => return Err(DeviceError::input(format!("slot {slot} of {}", cache.slots()))),
             }
         }
-        if slots.is_empty() || cache.layers.len() != self.layers.len() {
+        let numbers = cache.slots() * cache.capacity * self.sizes.keys();
+        let fits =
+            |(keys, values): &(Array<D>, Array<D>)| keys.length() == numbers && values.length() == numbers;
+        if slots.is_empty()
+            || cache.layers.len() != self.layers.len()
+            || cache.capacity > self.sizes.positions
+            || !cache.layers.iter().all(fits)
+        {
             return Err(DeviceError::input("no slots, or a cache of another model"));
         }
         Ok(())

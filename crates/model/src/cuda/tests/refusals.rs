@@ -26,6 +26,8 @@ fn bad_requests_are_refused() {
     says(engine.score(&pass, &[0], &[1], 0.0).map(|_| ()), "temperature of 0");
     let scores = engine.score(&pass, &[0], &[1], 1.0).expect("scores");
     says(engine.score_backward(&mut pass, &scores, &[], &[]), "0 and 0 gradients for 1");
+    let mut shorter = engine.forward(&[1], &[0, 1], keep).expect("forward");
+    says(engine.score_backward(&mut shorter, &scores, &[0.0], &[0.0]), "a pass of 3 tokens, for one of 1");
     says(engine.add_hidden_gradient(&mut pass, &[0.0]), "1 numbers for 120");
     let mut fresh = engine.forward(&[1], &[0, 1], keep).expect("forward");
     fresh.dhidden = None;
@@ -49,6 +51,11 @@ fn bad_requests_are_refused() {
     says(engine.merge(), "no adapter to merge");
     let merged = PassOptions { adapter: AdapterUse::Merged, ..keep };
     says(engine.forward(&[1], &[0, 1], merged).map(|_| ()), "which have no gradient");
+
+    let wider = super::engine(&Emulator::new, &Sizes { key_heads: 4, ..sizes.clone() }, settings.clone(), 3)
+        .expect("as before");
+    let mut other = wider.cache(2, 3).expect("a cache");
+    says(engine.prefill(&mut other, &[0], &[&[1]], AdapterUse::Off).map(|_| ()), "a cache of another model");
 
     let refuse = |sizes: Sizes, what: &str| {
         let driver = Emulator::new(Precision::F32, 8).expect("as before");
