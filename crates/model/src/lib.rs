@@ -28,6 +28,8 @@
 
 mod checkpoint;
 mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod decoder;
 mod error;
 mod generate;
