@@ -341,3 +341,169 @@ fn bad_batches_are_errors_and_not_panics() {
     let near_the_end = model.generate(&[vec![1; 250]], &[options(0)]).expect("six positions are left");
     assert_eq!((near_the_end[0].ids.len(), near_the_end[0].finished), (6, Finish::Length));
 }
+
+/// Writes the model's tensors into two shards with an index, in the given number type.
+fn shard(folder: &Path, precision: &str) {
+    use safetensors::tensor::{Dtype, TensorView};
+    let bytes = std::fs::read(folder.join("model.safetensors")).expect("reading");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let converted: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, view)| {
+            let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let data = match precision {
+                "bf16" => numbers.flat_map(|n| half::bf16::from_f32(n).to_le_bytes()).collect(),
+                "f16" => numbers.flat_map(|n| half::f16::from_f32(n).to_le_bytes()).collect(),
+                _ => view.data().to_vec(),
+            };
+            (name.to_string(), view.shape().to_vec(), data)
+        })
+        .collect();
+    let dtype = match precision {
+        "bf16" => Dtype::BF16,
+        "f16" => Dtype::F16,
+        _ => Dtype::F32,
+    };
+    let mut map = serde_json::Map::new();
+    for (index, part) in converted.chunks(converted.len().div_ceil(2)).enumerate() {
+        let file = format!("model-{:05}-of-00002.safetensors", index + 1);
+        let views = part.iter().map(|(name, shape, data)| {
+            (name.clone(), TensorView::new(dtype, shape.clone(), data).expect("a view"))
+        });
+        safetensors::serialize_to_file(views, None, &folder.join(&file)).expect("writing");
+        map.extend(part.iter().map(|(name, ..)| (name.clone(), serde_json::Value::from(file.clone()))));
+    }
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+    std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).expect("writing");
+    std::fs::remove_file(folder.join("model.safetensors")).expect("removing");
+}
+
+#[test]
+fn shards_in_every_number_type_that_is_read_load() {
+    for (precision, tolerance) in [("f32", 0.0), ("f16", 1.0 / 2048.0), ("bf16", 1.0 / 256.0)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        saved(folder.path());
+        shard(folder.path(), precision);
+        let read = Model::load(folder.path()).expect(precision);
+        for (got, want) in read.parameters().iter().zip(model(false).parameters()) {
+            for (got, want) in got.numbers().iter().zip(want.numbers()) {
+                // f16 has no exponent below 2⁻¹⁴; nothing here is that small and matters.
+                assert!(
+                    (got - want).abs() <= tolerance * want.abs() + 1e-7,
+                    "{precision}: {got}, not {want}"
+                );
+            }
+        }
+        let second = folder.path().join("model-00002-of-00002.safetensors");
+        let bytes = std::fs::read(&second).expect("reading");
+        std::fs::write(&second, &bytes[..bytes.len() - 5]).expect("cutting");
+        let error = Model::load(folder.path()).expect_err("a cut shard");
+        assert!(error.to_string().contains("model-00002-of-00002"), "{error}");
+        std::fs::remove_file(&second).expect("removing");
+        assert!(matches!(Model::load(folder.path()), Err(ModelError::Io { .. })));
+    }
+}
+
+#[test]
+fn a_number_type_that_is_not_read_and_numbers_that_are_none_are_named() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    saved(folder.path());
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).expect("reading");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let rewritten = |change: &dyn Fn(&str, &TensorView<'_>) -> (Dtype, Vec<u8>)| {
+        let all: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, view)| {
+                let (dtype, data) = change(name, &view);
+                (name.to_string(), view.shape().to_vec(), dtype, data)
+            })
+            .collect();
+        let views = all.iter().map(|(name, shape, dtype, data)| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("a view"))
+        });
+        safetensors::serialize_to_file(views, None, &path).expect("writing");
+        Model::load(folder.path()).expect_err("a bad tensor")
+    };
+    let error = rewritten(&|name, view| match name {
+        "model.norm.weight" => (Dtype::I32, view.data().to_vec()),
+        _ => (Dtype::F32, view.data().to_vec()),
+    });
+    assert!(
+        matches!(&error, ModelError::DataType { tensor, .. } if tensor == "model.norm.weight"),
+        "{error}"
+    );
+    let error = rewritten(&|name, view| {
+        let mut data = view.data().to_vec();
+        if name.ends_with("layers.1.mlp.up_proj.weight") {
+            data[20..24].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        (Dtype::F32, data)
+    });
+    assert!(
+        matches!(&error, ModelError::NotFinite { tensor, place: 5, .. } if tensor.contains("layers.1.mlp.up_proj")),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn checkpointing_and_the_order_of_a_batch_change_nothing() {
+    let (third, fourth) = ([1u32, 2, 3, 4, 5, 6], [60u32, 3, 3]);
+    let gradients = |sequences: &[&[u32]], weights: &[f32], checkpointing: bool| {
+        let model = model(true);
+        model.set_checkpointing(checkpointing);
+        let batch = Packed::new(sequences);
+        let rows: Vec<u32> = batch.offsets.windows(2).flat_map(|pair| pair[0]..pair[1] - 1).collect();
+        let targets: Vec<u32> = rows.iter().map(|&row| batch.ids[row as usize + 1]).collect();
+        let each: Vec<f32> = sequences
+            .iter()
+            .zip(weights)
+            .flat_map(|(sequence, weight)| vec![*weight; sequence.len() - 1])
+            .collect();
+        let log_probs =
+            model.learn(&batch, &rows, &targets, &each, vul2safe_model::Pass::default()).expect("a pass");
+        assert_eq!(log_probs.len(), rows.len());
+        model
+            .parameters()
+            .iter()
+            .flat_map(|parameter| parameter.gradient().expect("one"))
+            .collect::<Vec<f32>>()
+    };
+    let whole = gradients(&[&FIRST, &SECOND, &third, &fourth], &[1.0, -0.5, 0.7, 2.0], false);
+    assert_eq!(whole, gradients(&[&FIRST, &SECOND, &third, &fourth], &[1.0, -0.5, 0.7, 2.0], true));
+    assert_eq!(whole, gradients(&[&FIRST, &SECOND, &third, &fourth], &[1.0, -0.5, 0.7, 2.0], false));
+    let turned = gradients(&[&fourth, &third, &SECOND, &FIRST], &[2.0, 0.7, -0.5, 1.0], false);
+    let largest = whole.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    for (a, b) in whole.iter().zip(&turned) {
+        assert!((a - b).abs() <= 1e-5 * largest, "{a} in one order, {b} in the other");
+    }
+}
+
+#[test]
+fn a_pass_with_known_gradients_is_a_score_and_its_backward_pass() {
+    let (rows, targets) = ([0u32, 2, 2, 5, 8, 9], [17u32, 0, 4, 2, 12, 40]);
+    let weights = [0.4f32, -1.0, 0.3, 0.9, -0.2, 0.6];
+    let batch = Packed::new(&[&FIRST, &SECOND]);
+    for tied in [true, false] {
+        let (one, two) = (model(tied), model(tied));
+        let log_probs =
+            one.learn(&batch, &rows, &targets, &weights, vul2safe_model::Pass::default()).expect("a pass");
+        let hidden = two.hidden(&batch).expect("hidden");
+        let scores = two.score(&hidden, &rows, &targets, 1.0).expect("scores");
+        let constant = Tensor::new(&weights, hidden.device()).expect("weights");
+        let loss = (&scores.log_prob * constant).and_then(|product| product.sum_all()).expect("a sum");
+        loss.backward().expect("backward");
+        for (a, b) in log_probs.iter().zip(numbers(&scores.log_prob)) {
+            assert!((a - b).abs() < 1e-5);
+        }
+        for (a, b) in one.parameters().iter().zip(two.parameters()) {
+            let (a_gradient, b_gradient) = (a.gradient().expect("one"), b.gradient().expect("one"));
+            let largest = b_gradient.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
+            for (x, y) in a_gradient.iter().zip(&b_gradient) {
+                assert!((x - y).abs() <= 1e-4 * largest, "{}: {x} and {y}", a.name());
+            }
+        }
+    }
+}
