@@ -39,7 +39,7 @@ impl Options {
             threads: 2,
             rounds: 5,
             steps: 3,
-            micro_tokens: 2048,
+            micro_tokens: 1024,
             warm_up: 2,
             in_turn: false,
         };
