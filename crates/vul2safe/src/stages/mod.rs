@@ -16,8 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vul2safe_judge::Judge;
+use vul2safe_model::Model;
 use vul2safe_run::{RunFolder, write_atomic};
 use vul2safe_sandbox::{Policy, Sandbox};
+use vul2safe_tokens::Tokenizer;
 
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, duration};
@@ -43,6 +45,8 @@ pub struct RunOptions {
     pub allow_unprotected: bool,
     /// The last stage to carry out.
     pub until: Until,
+    /// Run even where the estimate says that the memory will not do.
+    pub ignore_memory_estimate: bool,
 }
 
 /// How far a run goes.
@@ -65,6 +69,9 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let resolved = recipe.to_toml()?;
     // What cannot work is found out before anything is written.
     check_arm_names(recipe)?;
+    if !options.ignore_memory_estimate {
+        crate::memory::check(recipe, options.until)?;
+    }
     let judge = open_judge(options.allow_unprotected)?;
     let run = RunFolder::create_or_resume(&out, &resolved, environment(recipe))?;
     progress.say(&format!("run folder {}", out.display()));
@@ -171,6 +178,14 @@ impl Context<'_> {
     /// The model that every arm starts from.
     pub fn arm_start(&self) -> &'static str {
         if self.recipe.sft.enabled { "sft" } else { "base" }
+    }
+
+    /// Reads a model of this run, the base's weights in the recipe's precision.
+    pub fn open(&self, folder: &Path) -> Result<(Model, Tokenizer)> {
+        let model = &self.recipe.model;
+        // The base is given for the adapter to start from; those of the run name their base themselves.
+        let base = model.base.as_deref().filter(|_| model.path.as_deref() == Some(folder));
+        base::open_model_as(folder, base, model.precision)
     }
 
     /// Folder of a model of this run.

@@ -8,7 +8,7 @@ use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{Example, SftConfig, sft};
 
-use super::base::open_model;
+use super::base::{save_model, with_adapter};
 use super::prompts::{answer_ids, prompt_ids};
 use super::{Context, build};
 use crate::failure::{Failure, Result};
@@ -46,7 +46,8 @@ pub fn examples(pairs: &[RepairPair], tokenizer: &Tokenizer, longest: usize) -> 
 pub fn run(context: &Context<'_>) -> Result<Value> {
     let recipe = context.recipe;
     let start = context.model_folder("base");
-    let (model, tokenizer) = open_model(&start)?;
+    let (model, tokenizer) = context.open(&start)?;
+    let model = with_adapter(context, model)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     // The training's own bound counts as well, so that what it would leave out is counted here.
     let longest = recipe
@@ -87,8 +88,7 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         Ok(())
     })?;
     let folder = context.model_folder("sft");
-    model.save(&folder)?;
-    tokenizer.save(&folder)?;
+    save_model(context, &model, &tokenizer, &folder)?;
     Ok(json!({
         "line": format!(
             "{} of {} examples, loss {last_loss:.3}; left out as longer than {longest} tokens: {} prompts, {} pairs altogether",
