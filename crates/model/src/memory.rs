@@ -217,7 +217,12 @@ impl Workload {
             Precision::Bfloat16 => config.vocab_size * hidden,
         };
         let head = FLOAT
-            * (2 * rows * hidden + chunk * hidden + operand + tokens * hidden + logits + 2 * tile * hidden
+            * (2 * rows * hidden
+                + chunk * hidden
+                + operand
+                + tokens * hidden
+                + logits
+                + 2 * tile * hidden
                 + widened);
 
         estimate.gradients = trainable;

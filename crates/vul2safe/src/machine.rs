@@ -52,7 +52,9 @@ fn left_in_control_groups(root: &Path) -> Option<usize> {
             // Pages of files that nobody has touched lately are counted as used and given back when they are wanted.
             let given_back = std::fs::read_to_string(folder.join("memory.stat"))
                 .ok()
-                .and_then(|text| text.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok()))
+                .and_then(|text| {
+                    text.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok())
+                })
                 .unwrap_or(0);
             let used = number(usage).unwrap_or(0).saturating_sub(given_back);
             let left = limit.saturating_sub(used);

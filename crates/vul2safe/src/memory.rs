@@ -129,8 +129,11 @@ pub fn stages(recipe: &Recipe, until: Until) -> Result<Vec<StageMemory>> {
         });
     }
     if until == Until::Report {
-        let longest =
-            recipe.ppo.maximum_prompt_tokens.saturating_add(recipe.evaluation.maximum_new_tokens).min(positions);
+        let longest = recipe
+            .ppo
+            .maximum_prompt_tokens
+            .saturating_add(recipe.evaluation.maximum_new_tokens)
+            .min(positions);
         let sampling = SamplingLoad { running: BATCH, length: longest, precision: DecodePrecision::Float32 };
         found.push(StageMemory {
             stage: "evaluate",

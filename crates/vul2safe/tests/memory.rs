@@ -38,7 +38,8 @@ fn cases() -> Vec<Case> {
     let small = Config::new(4096, 256, 768, 6, 4, 2);
     let middle = Config::new(8192, 512, 1536, 8, 8, 2);
     let wide = Config::new(50_000, 256, 768, 4, 4, 2);
-    let qwen3 = Config { model_type: "qwen3".into(), head_dim: Some(64), ..Config::new(4096, 384, 1152, 6, 6, 2) };
+    let qwen3 =
+        Config { model_type: "qwen3".into(), head_dim: Some(64), ..Config::new(4096, 384, 1152, 6, 6, 2) };
     let plain = |config: &Config| Workload {
         config: config.clone(),
         precision: Precision::Float32,
@@ -83,10 +84,8 @@ fn cases() -> Vec<Case> {
         sequences: 0,
         passes: 0,
     };
-    let bfloat16 = |case: Case| Case {
-        workload: Workload { precision: Precision::Bfloat16, ..case.workload },
-        ..case
-    };
+    let bfloat16 =
+        |case: Case| Case { workload: Workload { precision: Precision::Bfloat16, ..case.workload }, ..case };
     vec![
         full("small, all weights", &small, 8, 256),
         checkpointing(full("small, checkpointing", &small, 8, 256)),
@@ -107,7 +106,10 @@ fn cases() -> Vec<Case> {
         sampling("sampling in bfloat16", &middle, 32, DecodePrecision::Bfloat16),
         sampling("sampling in bytes", &middle, 32, DecodePrecision::Int8),
         bfloat16(sampling("sampling a bfloat16 base", &middle, 32, DecodePrecision::Float32)),
-        adapter(sampling("sampling with an adapter", &middle, 32, DecodePrecision::Float32), Precision::Float32),
+        adapter(
+            sampling("sampling with an adapter", &middle, 32, DecodePrecision::Float32),
+            Precision::Float32,
+        ),
     ]
 }
 
@@ -207,8 +209,19 @@ fn estimates_lie_within_15_percent_of_the_measured_peak() {
             case.name,
             mib(estimate.total),
             mib(measured),
-            [estimate.weights, estimate.gradients, estimate.moments, estimate.activations, estimate.head,
-             estimate.scratch, estimate.cache, estimate.decoding, estimate.other, estimate.mapped].map(mib),
+            [
+                estimate.weights,
+                estimate.gradients,
+                estimate.moments,
+                estimate.activations,
+                estimate.head,
+                estimate.scratch,
+                estimate.cache,
+                estimate.decoding,
+                estimate.other,
+                estimate.mapped
+            ]
+            .map(mib),
         );
         if (ratio - 1.0).abs() > 0.15 {
             wrong.push(format!("{}: {ratio:.3}", case.name));

@@ -131,6 +131,8 @@ pub struct BaseConfig {
     pub key_value_heads: usize,
     /// Longest sequence in tokens.
     pub maximum_positions: usize,
+    /// A checkpoint after every so many optimiser steps; a killed run continues from it.
+    pub checkpoint_every: u64,
     /// Next-token training.
     pub training: PretrainConfig,
 }
@@ -155,6 +157,8 @@ pub struct SftStage {
     pub maximum_tokens: usize,
     /// At most this many examples, drawn by seed; 0 takes all.
     pub maximum_examples: usize,
+    /// A checkpoint after every so many optimiser steps; a killed run continues from it.
+    pub checkpoint_every: u64,
     /// The training itself.
     pub training: SftConfig,
 }
@@ -260,6 +264,7 @@ impl Default for BaseConfig {
             heads: 4,
             key_value_heads: 2,
             maximum_positions: 512,
+            checkpoint_every: 100,
             training: PretrainConfig::default(),
         }
     }
@@ -267,7 +272,13 @@ impl Default for BaseConfig {
 
 impl Default for SftStage {
     fn default() -> Self {
-        SftStage { enabled: true, maximum_tokens: 1_024, maximum_examples: 0, training: SftConfig::default() }
+        SftStage {
+            enabled: true,
+            maximum_tokens: 1_024,
+            maximum_examples: 0,
+            checkpoint_every: 100,
+            training: SftConfig::default(),
+        }
     }
 }
 

@@ -160,7 +160,9 @@ fn validate(recipe: &Recipe) -> Result<()> {
     }
     if recipe.model.base.is_some() && recipe.model.path.is_none() {
         return Err(Failure::user("`model.base` is the base of an adapter, but there is no `model.path`")
-            .with_hint("give the adapter's folder as `model.path`, or the model itself as `model.path` alone"));
+            .with_hint(
+                "give the adapter's folder as `model.path`, or the model itself as `model.path` alone",
+            ));
     }
     if let Some(lora) = &recipe.lora {
         lora.check().map_err(|error| {
@@ -169,7 +171,8 @@ fn validate(recipe: &Recipe) -> Result<()> {
     }
     recipe.reward.check().map_err(|error| Failure::from(error).at("[reward]"))?;
     let trains = recipe.sft.enabled || !recipe.arms.is_empty();
-    let adapter_given = recipe.model.path.as_ref().is_some_and(|path| vul2safe_model::Adapter::is_folder(path));
+    let adapter_given =
+        recipe.model.path.as_ref().is_some_and(|path| vul2safe_model::Adapter::is_folder(path));
     if recipe.model.precision == Precision::Bfloat16 && trains && recipe.lora.is_none() && !adapter_given {
         return Err(Failure::user("`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained")
             .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));

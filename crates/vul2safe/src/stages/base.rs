@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use vul2safe_corpus::{Split, read_primevul_plus};
 use vul2safe_model::{Adapter, Config, LoraConfig, Model, Precision};
 use vul2safe_tokens::Tokenizer;
-use vul2safe_train::{PretrainConfig, pretrain};
+use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
 
 use super::prompts::{answer_ids, request_text};
-use super::{Context, build};
+use super::{Context, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::recipe::{BaseConfig, BaseCorpus};
 use crate::words::thousands;
@@ -20,6 +20,16 @@ pub struct Document {
     pub request: String,
     /// What was written.
     pub code: String,
+}
+
+/// Where the training is kept to continue from.
+fn training_checkpoint(context: &Context<'_>) -> Checkpoint {
+    Checkpoint::new(context.run.file("checkpoints/base-training"), context.recipe.base.checkpoint_every)
+}
+
+/// Removes what the finished stage no longer needs to continue from.
+pub fn forget_training(context: &Context<'_>) -> Result<()> {
+    Ok(training_checkpoint(context).remove()?)
 }
 
 /// The stage.
@@ -56,16 +66,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let total = training.steps(&lengths) as u64;
-    let mut metrics = context.run.metrics("base")?;
-    let mut last_loss = f64::NAN;
-    pretrain(&model, &sequences, &training, &mut |step, values| {
-        if let Some((_, loss)) = values.iter().find(|(name, _)| *name == "loss") {
-            last_loss = *loss;
-        }
-        context.progress.update(step, total, &format!("loss {last_loss:.3}"));
-        metrics.log(step, values)?;
-        Ok(())
+    let checkpoint = training_checkpoint(context);
+    let mut log = StepLog::new(context, "base", total);
+    let summary = pretrain_from(&model, &sequences, &training, Some(&checkpoint), &mut |step, values| {
+        log.step(step, values)
     })?;
+    let last_loss = summary.last_loss;
     let folder = context.model_folder("base");
     model.save(&folder)?;
     tokenizer.save(&folder)?;
@@ -189,9 +195,7 @@ impl Folder {
         })?;
         let hint = "name the folder of the adapter's base model with `--base` (`model.base` in a recipe)";
         let Some(named) = value["base_model_name_or_path"].as_str() else {
-            return Err(
-                Failure::user(format!("{}: it names no base model", path.display())).with_hint(hint)
-            );
+            return Err(Failure::user(format!("{}: it names no base model", path.display())).with_hint(hint));
         };
         // An absolute path replaces the folder.
         let base = folder.join(named);
@@ -205,18 +209,16 @@ impl Folder {
         }
         Ok(Folder { base, adapter })
     }
+
+    /// Where the tokenizer lies. An adapter may come with one; one without has its base's.
+    pub fn words(&self) -> &Path {
+        let own = self.adapter.as_ref().filter(|folder| folder.join("tokenizer.json").exists());
+        own.unwrap_or(&self.base)
+    }
 }
 
 const LAYOUT: &str =
     "a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json";
-
-/// Reads a model folder in float32; see [`open_model_as`].
-///
-/// # Errors
-/// Those of [`open_model_as`].
-pub fn open_model(folder: &Path) -> Result<(Model, Tokenizer)> {
-    open_model_as(folder, None, Precision::Float32)
-}
 
 /// Reads a model folder, or an adapter together with its base: weights and tokenizer, which must fit. The base's weights
 /// are kept in `precision`.
@@ -224,15 +226,9 @@ pub fn open_model(folder: &Path) -> Result<(Model, Tokenizer)> {
 /// # Errors
 /// No such folder, a file that is missing, cut short or of another kind, a tokenizer of another model, an adapter of
 /// another base, and those of [`Folder::open`].
-pub fn open_model_as(
-    folder: &Path,
-    base: Option<&Path>,
-    precision: Precision,
-) -> Result<(Model, Tokenizer)> {
+pub fn open_model(folder: &Path, base: Option<&Path>, precision: Precision) -> Result<(Model, Tokenizer)> {
     let found = Folder::open(folder, base)?;
-    // An adapter may come with its tokenizer; one without has its base's.
-    let own = found.adapter.as_ref().filter(|folder| folder.join("tokenizer.json").exists());
-    let words = own.unwrap_or(&found.base);
+    let words = found.words();
     let tokenizer = Tokenizer::from_folder(words)?;
     let config = Config::from_folder(&found.base)?;
     check_vocabulary(&tokenizer, &config, words)?;

@@ -66,7 +66,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
         .collect::<Result<_>>()?;
 
     let checkpoint = training_checkpoint(context, name);
-    let (actor, mut state) = match PpoState::load(&checkpoint, &config, None)? {
+    let (actor, mut state) = match PpoState::load(&checkpoint, &config, Some(&reference))? {
         Some((actor, state)) => {
             context.progress.say(&format!("  continuing after update {}", state.update()));
             (actor, state)

@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
 use vul2safe_tokens::Tokenizer;
-use vul2safe_train::{Example, SftConfig, sft};
+use vul2safe_train::{Checkpoint, Example, SftConfig, sft_from};
 
 use super::base::{save_model, with_adapter};
 use super::prompts::{answer_ids, prompt_ids};
-use super::{Context, build};
+use super::{Context, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::words::thousands;
 
@@ -40,6 +40,16 @@ pub fn examples(pairs: &[RepairPair], tokenizer: &Tokenizer, longest: usize) -> 
         found.pairs_left_out += usize::from(found.examples.len() == before);
     }
     Ok(found)
+}
+
+/// Where SFT is kept to continue from.
+fn training_checkpoint(context: &Context<'_>) -> Checkpoint {
+    Checkpoint::new(context.run.file("checkpoints/sft-training"), context.recipe.sft.checkpoint_every)
+}
+
+/// Removes what the finished stage no longer needs to continue from.
+pub fn forget_training(context: &Context<'_>) -> Result<()> {
+    Ok(training_checkpoint(context).remove()?)
 }
 
 /// The stage.
@@ -77,16 +87,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let lengths: Vec<usize> =
         found.examples.iter().map(|example| example.prompt.len() + example.completion.len()).collect();
     let total = training.steps(&lengths) as u64;
-    let mut metrics = context.run.metrics("sft")?;
-    let mut last_loss = f64::NAN;
-    sft(&model, &found.examples, &training, &mut |step, values| {
-        if let Some((_, loss)) = values.iter().find(|(name, _)| *name == "loss") {
-            last_loss = *loss;
-        }
-        context.progress.update(step, total, &format!("loss {last_loss:.3}"));
-        metrics.log(step, values)?;
-        Ok(())
+    let checkpoint = training_checkpoint(context);
+    let mut log = StepLog::new(context, "sft", total);
+    let summary = sft_from(&model, &found.examples, &training, Some(&checkpoint), &mut |step, values| {
+        log.step(step, values)
     })?;
+    let last_loss = summary.last_loss;
     let folder = context.model_folder("sft");
     save_model(context, &model, &tokenizer, &folder)?;
     Ok(json!({
