@@ -323,9 +323,9 @@ impl Workload {
         numbers * self.precision.bytes()
     }
 
-    /// Changes that would lower what is needed, the mildest first, each with those before it where they help too; empty
-    /// where all fits into `available` bytes as it is.
-    pub fn what_would_fit(&self, available: usize) -> Vec<Advice> {
+    /// Changes that would lower what is needed, the mildest first, each with those before it; empty where all fits into
+    /// `available` bytes as it is. `may_adapt` says whether an adapter would do in place of training all weights.
+    pub fn what_would_fit(&self, available: usize, may_adapt: bool) -> Vec<Advice> {
         let mut found: Vec<Advice> = Vec::new();
         let mut lowest = self.estimate().needed;
         if lowest <= available {
@@ -362,7 +362,7 @@ impl Workload {
                 sampling.running = sampling.running.min(16);
             }
         });
-        if self.training.is_some() {
+        if self.training.is_some() && may_adapt {
             consider(&mut workload, "LoRA (an adapter of rank 16 instead of all weights)", &|workload| {
                 workload.lora.get_or_insert_with(LoraConfig::default);
             });
@@ -443,10 +443,10 @@ mod tests {
     #[test]
     fn advice_is_given_where_it_is_needed_and_ends_with_what_fits() {
         let needed = workload().estimate().needed;
-        assert!(workload().what_would_fit(needed).is_empty());
-        let advice = workload().what_would_fit(needed * 3 / 4);
+        assert!(workload().what_would_fit(needed, true).is_empty());
+        let advice = workload().what_would_fit(needed * 3 / 4, true);
         assert!(advice.last().is_some_and(|advice| advice.fits), "{advice:?}");
         assert!(advice.windows(2).all(|pair| pair[1].needed < pair[0].needed && !pair[0].fits), "{advice:?}");
-        assert!(workload().what_would_fit(1 << 20).iter().all(|advice| !advice.fits));
+        assert!(workload().what_would_fit(1 << 20, false).iter().all(|advice| !advice.fits));
     }
 }

@@ -175,7 +175,7 @@ pub fn check(recipe: &Recipe, until: Until) -> Result<()> {
             ))
             .with_hint(format!(
                 "{}\n`--ignore-memory-estimate` runs it all the same",
-                advice(&stage.workload, available.bytes).join("\n")
+                advice(&stage, available.bytes).join("\n")
             )));
         }
     }
@@ -189,13 +189,14 @@ pub fn there_is(available: AvailableMemory) -> String {
 }
 
 /// What would fit, a line each.
-pub fn advice(workload: &Workload, available: usize) -> Vec<String> {
-    let found = workload.what_would_fit(available);
+pub fn advice(stage: &StageMemory, available: usize) -> Vec<String> {
+    // A model made from nothing has no base for an adapter.
+    let found = stage.workload.what_would_fit(available, stage.stage != "base");
     let mut lines = Vec::new();
     for (index, advice) in found.iter().enumerate() {
-        let with = if index == 0 { "" } else { ", with the above," };
+        let with = if index == 0 { "" } else { "and " };
         let verdict = if advice.fits { "fits" } else { "is still too much" };
-        lines.push(format!("{}{with}: about {}, which {verdict}", advice.what, size(advice.needed)));
+        lines.push(format!("{with}{}: about {}, which {verdict}", advice.what, size(advice.needed)));
     }
     if found.last().is_none_or(|advice| !advice.fits) {
         lines.push("no change of the settings would make it fit: take a smaller model".to_owned());

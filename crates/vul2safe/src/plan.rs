@@ -114,7 +114,7 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
 
 /// The peak of every stage, the largest of them beside what is available, and what would fit if that does not.
 fn memory_lines(recipe: &Recipe) -> Result<Vec<String>> {
-    let mut lines = vec!["memory (estimates)".to_owned()];
+    let mut lines = vec!["memory (estimates for the model; data and judging come on top)".to_owned()];
     let mut highest: Option<(usize, memory::StageMemory)> = None;
     for stage in memory::stages(recipe, Until::Report)? {
         let estimate = stage.estimate();
@@ -153,7 +153,7 @@ fn memory_lines(recipe: &Recipe) -> Result<Vec<String>> {
         lines.push(format!("  {:<12} {:>10}  in `{}`; {there}", "peak", memory::size(needed), stage.stage));
         if needed > available.bytes {
             lines.push("  it does not fit; what would:".to_owned());
-            let advice = memory::advice(&stage.workload, available.bytes);
+            let advice = memory::advice(&stage, available.bytes);
             lines.extend(advice.into_iter().map(|line| format!("    {line}")));
         }
     }
