@@ -36,6 +36,7 @@ mod generate;
 mod kernels;
 mod layers;
 mod lora;
+mod memory;
 mod ops;
 mod packed;
 mod parameter;
@@ -48,5 +49,6 @@ pub use generate::{
     cache_bytes_per_token, decoding_bytes,
 };
 pub use lora::{Adapter, LoraConfig, Target};
+pub use memory::{Advice, MemoryEstimate, SamplingLoad, TrainingLoad, Workload, kernel_name};
 pub use packed::Packed;
 pub use parameter::{Parameter, Precision};

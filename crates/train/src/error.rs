@@ -104,6 +104,14 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A checkpoint was made with other settings, other data or another model than it is to go on with.
+    #[error("checkpoint {}: {difference}", path.display())]
+    OtherCheckpoint {
+        /// The folder.
+        path: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
     /// A closure of the caller failed.
     #[error("{0}")]
     Callback(#[source] CallbackError),
@@ -129,6 +137,9 @@ impl TrainError {
             }
             Self::Checkpoint { .. } => {
                 "remove this checkpoint and resume from the one before it, or start the stage again"
+            }
+            Self::OtherCheckpoint { .. } => {
+                "go on with the settings, the data and the model it was made with, or remove it to start the stage again"
             }
             Self::Io { .. } => "check that the folder exists, may be written and has space left",
             Self::Tensor(_) | Self::Config { .. } | Self::ScoreShape { .. } | Self::Callback(_) => {

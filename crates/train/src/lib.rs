@@ -25,17 +25,23 @@
 //! ```
 
 mod batches;
+mod checkpoint;
+mod checkpointing;
 mod error;
 pub mod math;
 pub mod optimizer;
 pub mod ppo;
 mod seeds;
 pub mod supervised;
+mod tensor_file;
 
+pub use checkpoint::Checkpoint;
 pub use error::{CallbackError, TrainError};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use ppo::{
     Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout,
-    ValueConfig, ValueStart, ppo, ppo_from,
+    ValueConfig, ValueStart, ppo, ppo_from, update_on,
 };
-pub use supervised::{Example, PretrainConfig, SftConfig, TrainSummary, pretrain, sft};
+pub use supervised::{
+    Example, PretrainConfig, SftConfig, TrainSummary, pretrain, pretrain_from, sft, sft_from,
+};

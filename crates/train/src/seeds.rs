@@ -19,6 +19,8 @@ pub(crate) enum Stream {
     Minibatches = 4,
     /// First weights of the value head.
     ValueHead = 5,
+    /// Dropout of one micro-batch of a step.
+    Dropout = 6,
 }
 
 /// A seed for place (`major`, `minor`) of a stream (SplitMix64's finaliser over the parts).

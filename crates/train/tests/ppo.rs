@@ -139,7 +139,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
         PpoConfig { updates: 4, kl: KlConfig { adaptive: Some(adaptive), ..config().kl }, ..config() };
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("ppo");
-    assert!(PpoState::load(&checkpoint, &config).unwrap().is_none());
+    assert!(PpoState::load(&checkpoint, &config, None).unwrap().is_none());
 
     let (whole, metrics) = run(&config);
     let (actor, reference) = (tiny::model(3), tiny::model(3));
@@ -153,7 +153,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
 
     // As after a kill between the two renames of a save.
     std::fs::rename(&checkpoint, folder.path().join("ppo.previous")).unwrap();
-    let (actor, mut state) = PpoState::load(&checkpoint, &config).unwrap().unwrap();
+    let (actor, mut state) = PpoState::load(&checkpoint, &config, None).unwrap().unwrap();
     assert_eq!(state.update(), 2);
     let mut after = Vec::new();
     let summary = ppo_from(&mut state, &actor, &reference, &prompts(), &config, &mut by_id, &mut |event| {
@@ -182,11 +182,11 @@ fn a_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
         let path = checkpoint.join(file);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let error = PpoState::load(&checkpoint, &config).unwrap_err();
+        let error = PpoState::load(&checkpoint, &config, None).unwrap_err();
         assert!(error.to_string().contains(file) && error.hint().is_some(), "{error}");
         std::fs::write(&path, bytes).unwrap();
     }
-    assert!(PpoState::load(&checkpoint, &config).is_ok());
+    assert!(PpoState::load(&checkpoint, &config, None).is_ok());
 
     // Nothing is left of a checkpoint that is removed, and removing none is no error.
     std::fs::create_dir(folder.path().join("ppo.previous")).unwrap();

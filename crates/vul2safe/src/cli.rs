@@ -32,7 +32,7 @@ pub struct Global {
     /// No progress on stderr; errors are still written.
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Threads for numeric and judging work [default: one a core]
+    /// Threads for numeric and judging work; 0: one a core. Goes before the recipe's `threads` [default: one a core]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
     /// Run untrusted code even where the sandbox cannot protect this machine.
@@ -72,8 +72,8 @@ pub enum Command {
     /// The tasks that models are measured on.
     #[command(subcommand)]
     Range(RangeCommand),
-    /// What this machine lets the sandbox enforce.
-    Doctor,
+    /// What this machine has: processor, memory, sandbox, programs; with a model, what it would take.
+    Doctor(DoctorArguments),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +90,9 @@ pub struct DemoArguments {
     /// Print the plan and touch nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Run even where the estimate says that the memory will not do.
+    #[arg(long)]
+    pub ignore_memory_estimate: bool,
 }
 
 #[derive(Debug, Args)]
@@ -102,9 +105,12 @@ pub struct RunArguments {
     /// Change one key, for instance `--set data.path=fixes.jsonl`; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the plan (records, tokens, steps, disk) and touch nothing.
+    /// Print the plan (records, tokens, steps, disk, memory) and touch nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Run even where the estimate says that the memory will not do.
+    #[arg(long)]
+    pub ignore_memory_estimate: bool,
 }
 
 #[derive(Debug, Args)]
@@ -204,9 +210,12 @@ pub struct TrainArguments {
     /// A PrimeVul+ file.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// The model to start from: a folder in the Hugging Face layout.
+    /// The model to start from: a folder in the Hugging Face layout, or one with an adapter.
     #[arg(long, value_name = "FOLDER")]
     pub model: PathBuf,
+    /// The base of an adapter [default: the one that its adapter_config.json names]
+    #[arg(long, value_name = "FOLDER")]
+    pub base: Option<PathBuf>,
     /// The run folder; models are left in <FOLDER>/checkpoints.
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
@@ -219,14 +228,20 @@ pub struct TrainArguments {
     /// Change one key of the recipe; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Run even where the estimate says that the memory will not do.
+    #[arg(long)]
+    pub ignore_memory_estimate: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["prompt", "prompts"])))]
 pub struct GenerateArguments {
-    /// A model folder.
+    /// A model folder, or an adapter folder.
     #[arg(long, value_name = "FOLDER")]
     pub model: PathBuf,
+    /// The base of an adapter [default: the one that its adapter_config.json names]
+    #[arg(long, value_name = "FOLDER")]
+    pub base: Option<PathBuf>,
     /// One request.
     #[arg(long)]
     pub prompt: Option<String>,
@@ -292,9 +307,12 @@ pub struct ScoreArguments {
 
 #[derive(Debug, Args)]
 pub struct EvalArguments {
-    /// Model folders; each is a row of the table.
+    /// Model folders and adapter folders; each is a row of the table.
     #[arg(long = "model", value_name = "FOLDER", required = true)]
     pub models: Vec<PathBuf>,
+    /// The base of the adapters among them [default: the one that each adapter_config.json names]
+    #[arg(long, value_name = "FOLDER")]
+    pub base: Option<PathBuf>,
     /// The tasks.
     #[arg(long, value_enum, default_value = "range")]
     pub suite: SuiteKind,
@@ -318,6 +336,28 @@ pub struct EvalArguments {
 pub struct ReportArguments {
     /// A run folder.
     pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// A model folder: how much memory sampling and each kind of training would take, and whether it is there.
+    #[arg(long, value_name = "FOLDER")]
+    pub model: Option<PathBuf>,
+    /// Rank of the adapter for the rows with LoRA.
+    #[arg(long, default_value_t = 16, value_parser = at_least_one())]
+    pub lora_rank: usize,
+    /// Tokens of a micro-batch.
+    #[arg(long, default_value_t = 1024, value_parser = at_least_one())]
+    pub tokens: usize,
+    /// Tokens of the longest sequence, prompt and answer.
+    #[arg(long, default_value_t = 1024, value_parser = at_least_one())]
+    pub length: usize,
+    /// Requests that are sampled at the same time.
+    #[arg(long, default_value_t = 32, value_parser = at_least_one())]
+    pub requests: usize,
+    /// One JSON object instead.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,6 +14,8 @@
 pub mod cli;
 pub mod commands;
 pub mod failure;
+pub mod machine;
+pub mod memory;
 pub mod plan;
 pub mod progress;
 pub mod recipe;

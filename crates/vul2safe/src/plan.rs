@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use vul2safe_corpus::VulnerabilityRecord;
-use vul2safe_model::Config;
 
 use crate::failure::Result;
+use crate::machine::available_memory;
+use crate::memory;
 use crate::recipe::{BaseCorpus, Recipe, SourceKind, SuiteKind};
-use crate::stages::base::model_config;
-use crate::stages::default_folder;
 use crate::stages::import::{dropped_by_reason, import, reasons};
+use crate::stages::{Until, default_folder};
 use crate::words::thousands;
 
 /// Code and requests have about this many bytes a token in the vocabularies that code models use; the plan says so.
@@ -54,10 +54,7 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     };
     say("Vul2Safe", prompts);
 
-    let config = match &recipe.model.path {
-        Some(path) => Config::from_folder(path)?,
-        None => model_config(&recipe.base, recipe.base.vocabulary, 0),
-    };
+    let config = memory::shape(recipe)?;
     let parameters = config.parameters();
     say("model", model_line(recipe, parameters));
     if recipe.model.path.is_none() {
@@ -104,9 +101,63 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     say("evaluation", evaluation_line(recipe, models));
     // Weights in f32; an arm's checkpoint has the model, its value head and two moments.
     let made = models - usize::from(recipe.model.path.is_some());
-    let disk = parameters * 4 * (made + 3 * recipe.arms.len());
+    let trained = match &recipe.lora {
+        Some(lora) => lora.parameters(&config),
+        None => parameters,
+    };
+    let of_base = usize::from(recipe.model.path.is_none());
+    let disk = 4 * (parameters * of_base + trained * (made - of_base + 3 * recipe.arms.len()));
     say("disk", format!("about {} MiB of checkpoints", thousands(disk.div_ceil(1 << 20))));
+    lines.extend(memory_lines(recipe)?);
     Ok(lines.join("\n"))
+}
+
+/// The peak of every stage, the largest of them beside what is available, and what would fit if that does not.
+fn memory_lines(recipe: &Recipe) -> Result<Vec<String>> {
+    let mut lines = vec!["memory (estimates for the model; data and judging come on top)".to_owned()];
+    let mut highest: Option<(usize, memory::StageMemory)> = None;
+    for stage in memory::stages(recipe, Until::Report)? {
+        let estimate = stage.estimate();
+        let parts = [
+            ("weights", estimate.weights),
+            ("gradients", estimate.gradients),
+            ("moments", estimate.moments),
+            ("activations", estimate.activations),
+            ("cache", estimate.cache),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(name, bytes)| format!("{name} {}", memory::size(bytes)))
+            .collect();
+        lines.push(format!(
+            "  {:<12} {:>10}  ({})",
+            stage.stage,
+            memory::size(estimate.needed),
+            parts.join(", ")
+        ));
+        if highest.as_ref().is_none_or(|(needed, _)| estimate.needed > *needed) {
+            highest = Some((estimate.needed, stage));
+        }
+    }
+    if let Some((needed, stage)) = highest {
+        let Some(available) = available_memory() else {
+            lines.push(format!(
+                "  {:<12} {:>10}  (this system does not say what is available)",
+                "peak",
+                memory::size(needed)
+            ));
+            return Ok(lines);
+        };
+        let there = memory::there_is(available);
+        lines.push(format!("  {:<12} {:>10}  in `{}`; {there}", "peak", memory::size(needed), stage.stage));
+        if needed > available.bytes {
+            lines.push("  it does not fit; what would:".to_owned());
+            let advice = memory::advice(&stage, available.bytes);
+            lines.extend(advice.into_iter().map(|line| format!("    {line}")));
+        }
+    }
+    Ok(lines)
 }
 
 fn model_line(recipe: &Recipe, parameters: usize) -> String {

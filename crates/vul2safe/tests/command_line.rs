@@ -277,3 +277,111 @@ fn what_a_run_lacks_is_said_before_its_folder_is_made() {
     refused(&vul2safe(at, &["demo", "--out", "trained", "--set", "ppo.training.epochs=0"]), &["epochs"]);
     assert!(!at.join("trained").exists());
 }
+
+#[test]
+fn doctor_names_the_machine_and_what_a_model_would_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let plain = succeeded(&vul2safe(at, &["doctor", "--threads", "3"]));
+    for words in [
+        "processor: ",
+        " kernels",
+        "threads: 3",
+        "memory: ",
+        "GPU: ",
+        "C compiler: ",
+        "Python: ",
+        "sandbox: ",
+    ] {
+        assert!(plain.contains(words), "`{words}` is missing: {plain}");
+    }
+    let model = vul2safe_model::Model::random(vul2safe_model::Config::new(4096, 128, 384, 2, 4, 2), 1);
+    model.expect("a model").save(&at.join("model")).expect("saved");
+    let arguments = ["doctor", "--model", "model", "--length", "512", "--lora-rank", "8", "--threads", "2"];
+    let told = succeeded(&vul2safe(at, &arguments));
+    let table = told.split_once("model: ").expect("the model's part").1;
+    // Sizes are the estimate's own business (tests/memory.rs).
+    let words: Vec<String> = table
+        .lines()
+        .map(|line| {
+            let words = line.split_whitespace();
+            words
+                .map(|word| if word.parse::<f64>().is_ok() { "#" } else { word })
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    insta::assert_snapshot!(words.join("\n"), @r"
+    model, 918,656 parameters; memory with micro-batches of # tokens, sequences of 512, LoRA of rank 8, # requests
+    weights gradients moments activations cache peak
+    sampling # MiB – – – # MiB # MiB fits
+    training, all weights # MiB # MiB # MiB # MiB – # MiB fits
+    the same with checkpointing # MiB # MiB # MiB # MiB – # MiB fits
+    LoRA # MiB # MiB # MiB # MiB – # MiB fits
+    LoRA on bfloat16 # MiB # MiB # MiB # MiB – # MiB fits
+    the same with checkpointing # MiB # MiB # MiB # MiB – # MiB fits
+    ");
+
+    let json = succeeded(&vul2safe(at, &["doctor", "--model", "model", "--json"]));
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let uses = value["model"]["uses"].as_array().expect("uses");
+    assert_eq!(uses.len(), 6, "{value}");
+    assert!(
+        uses.iter().all(|one| one["fits"] == true && one["estimate"]["needed"].as_u64() > Some(1 << 20)),
+        "{value}"
+    );
+    assert!(value["available_memory"]["bytes"].as_u64() > Some(1 << 20), "{value}");
+
+    refused(&vul2safe(at, &["doctor", "--model", "nowhere"]), &["nowhere"]);
+    refused(&vul2safe(at, &["doctor", "--model", "model", "--length", "1000000"]), &["--length"]);
+    fs::write(at.join("model/config.json"), "{ \"model_type\": ").expect("written");
+    refused(&vul2safe(at, &["doctor", "--model", "model"]), &["config.json"]);
+}
+
+#[test]
+fn a_number_of_threads_that_is_absurd_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    refused(&vul2safe(folder.path(), &["doctor", "--threads", "1025"]), &["--threads 1025", "1024"]);
+    succeeded(&vul2safe(folder.path(), &["doctor", "--threads", "0"]));
+    fs::write(folder.path().join("recipe.toml"), "threads = 5000\n").expect("written");
+    refused(&vul2safe(folder.path(), &["run", "recipe.toml", "--dry-run"]), &["threads = 5000"]);
+}
+
+#[test]
+fn a_run_that_does_not_fit_into_memory_stops_before_it_begins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let huge = |more: &[&'static str]| {
+        let sizes = ["base.hidden_size=32768", "base.intermediate_size=131072", "base.layers=200"];
+        let mut arguments = vec!["demo", "--out", "out"];
+        arguments.extend(sizes.iter().flat_map(|pair| ["--set", *pair]));
+        arguments.extend(more);
+        vul2safe(folder.path(), &arguments)
+    };
+    refused(
+        &huge(&[]),
+        &["stage `base`", "GiB", "is available", "--ignore-memory-estimate", "smaller model"],
+    );
+    let plan = succeeded(&huge(&["--dry-run"]));
+    assert!(plan.contains("peak") && plan.contains("it does not fit"), "{plan}");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was written");
+    let plan = succeeded(&vul2safe(folder.path(), &["demo", "--dry-run"]));
+    for word in ["memory (estimates", "base ", "sft ", "ppo ", "evaluate ", "peak", "is available"] {
+        assert!(plan.contains(word), "`{word}` is missing: {plan}");
+    }
+    assert!(!plan.contains("does not fit"), "{plan}");
+}
+
+#[test]
+fn a_base_in_bfloat16_needs_an_adapter_to_train() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = |more: &[&'static str]| {
+        let mut arguments = vec!["demo", "--dry-run", "--set", "model.precision=bfloat16"];
+        arguments.extend(more);
+        vul2safe(folder.path(), &arguments)
+    };
+    refused(&demo(&[]), &["bfloat16", "[lora]"]);
+    succeeded(&demo(&["--set", "lora.rank=8"]));
+    refused(&demo(&["--set", "lora.rank=0"]), &["[lora]", "rank"]);
+    refused(&demo(&["--set", "lora.target_modules=[\"q\"]"]), &["q_proj"]);
+    refused(&demo(&["--set", "model.base=x", "--set", "lora.rank=8"]), &["model.base", "model.path"]);
+}

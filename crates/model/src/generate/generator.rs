@@ -15,7 +15,7 @@ use crate::packed::check_ids;
 
 /// Requests of a small model that run on each thread at most: their cached keys and values then stay in the processor's
 /// cache, and its weights are there in any case (measured: 64 at a time take a third longer than 16).
-const SMALL_RUNNING: usize = 16;
+pub(crate) const SMALL_RUNNING: usize = 16;
 /// Logits that are held at a time at most.
 const LOGITS: usize = 1 << 24;
 

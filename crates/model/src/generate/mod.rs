@@ -17,8 +17,10 @@ mod weights;
 use std::ops::ControlFlow;
 
 pub use self::generator::Generator;
+pub(crate) use self::generator::SMALL_RUNNING;
 pub use self::sampling::{Finish, SamplingOptions};
 pub use self::stop::TokenBytes;
+pub(crate) use self::weights::PANEL_INPUTS;
 pub use self::weights::{DecodePrecision, cache_bytes_per_token, decoding_bytes};
 use crate::decoder::Model;
 use crate::error::ModelError;

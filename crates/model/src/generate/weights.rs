@@ -36,7 +36,7 @@ pub enum DecodePrecision {
 
 /// Matrices with so few inputs are laid out in panels where they are not rounded; the register sums of longer ones cost too
 /// little to pay for the copy.
-const PANEL_INPUTS: usize = 384;
+pub(crate) const PANEL_INPUTS: usize = 384;
 
 /// Bytes of a small layer at most.
 const SMALL_LAYER: usize = 1 << 20;

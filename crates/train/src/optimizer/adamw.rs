@@ -3,11 +3,13 @@
 use std::{collections::HashMap, path::Path};
 
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use vul2safe_model::Parameter;
 
 use super::{OptimizerConfig, gradients};
-use crate::TrainError;
+use crate::{
+    TrainError,
+    tensor_file::{self, Entry, TensorFile},
+};
 
 /// Places handled by one task of an update.
 const CHUNK: usize = 1 << 14;
@@ -107,14 +109,20 @@ impl AdamW {
     /// # Errors
     /// [`TrainError::Io`] with the path.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let mut bytes: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::with_capacity(2 * self.parameters.len());
-        for (parameter, moments) in self.parameters.iter().zip(&self.moments) {
-            let (name, shape) = (parameter.name(), parameter.shape().to_vec());
-            bytes.push((format!("first.{name}"), shape.clone(), to_bytes(&moments.first)));
-            bytes.push((format!("second.{name}"), shape, to_bytes(&moments.second)));
-        }
+        let entries: Vec<Entry<'_>> = self
+            .parameters
+            .iter()
+            .zip(&self.moments)
+            .flat_map(|(parameter, moments)| {
+                let (name, shape) = (parameter.name(), parameter.shape());
+                [
+                    Entry { name: format!("first.{name}"), shape, numbers: &moments.first },
+                    Entry { name: format!("second.{name}"), shape, numbers: &moments.second },
+                ]
+            })
+            .collect();
         let metadata = HashMap::from([("step".to_owned(), self.step.to_string())]);
-        write_safetensors(path, &bytes, metadata)
+        tensor_file::write(path, &entries, metadata)
     }
 
     /// Reads what [`AdamW::save`] wrote for the same parameters.
@@ -123,33 +131,18 @@ impl AdamW {
     /// [`TrainError::Io`], or [`TrainError::Checkpoint`] for a file that is cut short or belongs to other parameters;
     /// the state is then unchanged.
     pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
-        let broken = |problem: String| TrainError::Checkpoint { path: path.to_owned(), problem };
-        let bytes = fs_err::read(path).map_err(TrainError::io(path))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;
-        let step = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|entries| entries.get("step"))
+        let mut file = TensorFile::open(path)?;
+        let step = file
+            .note("step")
             .and_then(|step| step.parse().ok())
-            .ok_or_else(|| broken("no step count in its metadata".to_owned()))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
+            .ok_or_else(|| file.broken("no step count in its metadata".to_owned()))?;
         let moments = self
             .parameters
             .iter()
             .map(|parameter| {
-                let read = |prefix: &str| {
-                    let name = format!("{prefix}.{}", parameter.name());
-                    let tensor = tensors.tensor(&name).map_err(|error| broken(error.to_string()))?;
-                    from_view(&tensor, parameter.shape()).ok_or_else(|| {
-                        broken(format!(
-                            "`{name}` is {:?} {:?}, not F32 {:?}",
-                            tensor.dtype(),
-                            tensor.shape(),
-                            parameter.shape()
-                        ))
-                    })
-                };
-                Ok(Moments { first: read("first")?, second: read("second")? })
+                let (name, shape) = (parameter.name(), parameter.shape());
+                let first = file.read(&format!("first.{name}"), shape)?;
+                Ok(Moments { first, second: file.read(&format!("second.{name}"), shape)? })
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
         self.moments = moments;
@@ -181,40 +174,4 @@ impl Update {
             *parameter = *parameter * self.keep - self.step_size * *first / denominator;
         }
     }
-}
-
-pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// The values of a view, if it is `f32` of this shape.
-pub(crate) fn from_view(view: &TensorView<'_>, shape: &[usize]) -> Option<Vec<f32>> {
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
-        return None;
-    }
-    // `chunks_exact(4)` yields slices of four bytes only, so the conversion never takes the default.
-    Some(
-        view.data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap_or_default()))
-            .collect(),
-    )
-}
-
-pub(crate) fn write_safetensors(
-    path: &Path,
-    tensors: &[(String, Vec<usize>, Vec<u8>)],
-    metadata: HashMap<String, String>,
-) -> Result<(), TrainError> {
-    let broken = |error: safetensors::SafeTensorError| TrainError::Checkpoint {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    };
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(broken)?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(broken)?;
-    Ok(vul2safe_run::write_atomic(path, &bytes)?)
 }

@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 use vul2safe_model::Parameter;
 
+use crate::TrainError;
+
 /// Places of one partial sum of a norm. A fixed size makes the sum independent of the number of threads.
 const CHUNK: usize = 1 << 14;
 
@@ -39,4 +41,25 @@ pub fn first_not_finite(parameters: &[Parameter]) -> Option<String> {
             .with_gradient(|gradient| gradient.unwrap_or_default().par_iter().any(|value| !value.is_finite()))
     };
     parameters.iter().find(broken).map(|parameter| parameter.name().to_owned())
+}
+
+/// Refuses parameters that hold a number that is NaN or infinite: what a step made of them may not be saved.
+pub(crate) fn check_parameters(
+    parameters: &[Parameter],
+    stage: &'static str,
+    step: u64,
+) -> Result<(), TrainError> {
+    for parameter in parameters {
+        let numbers = parameter.read();
+        if let Some(place) = numbers.par_iter().position_first(|value| !value.is_finite()) {
+            return Err(TrainError::NotFinite {
+                stage,
+                what: format!("number {place} of {}", parameter.name()),
+                value: f64::from(numbers[place]),
+                step,
+                batch: "all before it".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,6 @@ pub mod gradients;
 use serde::{Deserialize, Serialize};
 
 pub use adamw::AdamW;
-pub(crate) use adamw::{from_view, to_bytes, write_safetensors};
 
 use crate::TrainError;
 

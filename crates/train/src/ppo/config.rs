@@ -37,6 +37,9 @@ pub struct PpoConfig {
     pub minibatches: usize,
     /// Tokens of one forward and backward pass, at most, prompts included: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
+    /// Compute each layer again in the backward pass instead of keeping what the forward pass saw: a third more work for a
+    /// fraction of the memory; the numbers are the same to the bit.
+    pub gradient_checkpointing: bool,
     /// ε_low of the policy clip.
     pub clip_low: f32,
     /// ε_high of the policy clip.
@@ -80,6 +83,7 @@ impl Default for PpoConfig {
             epochs: 2,
             minibatches: 2,
             tokens_per_microbatch: 1024,
+            gradient_checkpointing: false,
             clip_low: 0.2,
             clip_high: 0.2,
             dual_clip: 3.0,

@@ -1,5 +1,7 @@
 //! From scored answers to what the losses need of every token.
 
+use std::time::Instant;
+
 use candle_core::Tensor;
 use vul2safe_model::{Model, Packed};
 use vul2safe_reward::Score;
@@ -114,6 +116,9 @@ pub(super) struct Experience {
     pub kl_token: f64,
     /// The same summed over an answer, mean over answers.
     pub kl_answer: f64,
+    /// Wall-clock time of the sampling policy's log-probs and values, and of the reference's log-probs.
+    pub seconds_old: f64,
+    pub seconds_reference: f64,
 }
 
 /// Keeps the scored answers; the reason of the first unscored one comes with their number.
@@ -128,6 +133,14 @@ pub(super) fn episodes(
     }
     let (mut kept, mut unscored, mut first_reason) = (Vec::new(), 0, None);
     for (place, (rollout, score)) in rollouts.iter().zip(scores).enumerate() {
+        if rollout.prompt_length == 0 || rollout.prompt_length > rollout.ids.len() {
+            let problem = format!(
+                "rollout {place} has {} ids and a prompt of {}: a prompt has at least one, and no more than all",
+                rollout.ids.len(),
+                rollout.prompt_length
+            );
+            return Err(TrainError::NoData { stage: "ppo", problem });
+        }
         let expected = rollout.ids.len() - rollout.prompt_length;
         let scored = match score {
             Score::Scored(scored) if expected > 0 => scored,
@@ -176,11 +189,15 @@ pub(super) fn gather(
     config: &PpoConfig,
 ) -> Result<Experience, TrainError> {
     let first_pass = plan(&episodes, config, state.update, 0);
-    let mut entropy = 0.0;
+    let (mut entropy, mut seconds_old, mut seconds_reference) = (0.0, 0.0, 0.0);
     for micro in first_pass.iter().flatten() {
         let batch: Vec<&Episode> = micro.iter().map(|&index| &episodes[index]).collect();
+        let begun = Instant::now();
         let actor = forward(actor, Some(&state.head), &batch, Tape::Off)?;
+        seconds_old += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
         let reference: Vec<f32> = forward(reference, None, &batch, Tape::Off)?.log_prob.to_vec1()?;
+        seconds_reference += begun.elapsed().as_secs_f64();
         let log_prob: Vec<f32> = actor.log_prob.to_vec1()?;
         let values: Vec<f32> = actor.values.map_or(Ok(Vec::new()), |values| values.to_vec1())?;
         entropy += actor.entropy.to_vec1::<f32>()?.iter().map(|value| f64::from(*value)).sum::<f64>();
@@ -222,7 +239,8 @@ pub(super) fn gather(
         }
     }
     let (kl_token, kl_answer) = (divergence / tokens as f64, divergence / episodes.len() as f64);
-    Ok(Experience { episodes, first_pass, entropy: entropy / tokens as f64, kl_token, kl_answer })
+    let entropy = entropy / tokens as f64;
+    Ok(Experience { episodes, first_pass, entropy, kl_token, kl_answer, seconds_old, seconds_reference })
 }
 
 /// k1 of every token.

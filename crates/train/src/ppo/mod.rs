@@ -40,6 +40,7 @@
 //! | `stopped_early` | 1 if `target_kl` cut the update short |
 //! | `sampling_difference` | mean distance between the sampler's log-probs and the training path's, nats |
 //! | `seconds_sample`, `seconds_score`, `seconds_update` | wall-clock time |
+//! | `seconds_old`, `seconds_reference` | the part of `seconds_update` for the log-probs of the sampling policy (with the values) and of the reference |
 
 mod config;
 mod experience;
@@ -61,7 +62,7 @@ use self::{
     experience::{Episode, Experience},
     update::UpdateStatistics,
 };
-use crate::{CallbackError, TrainError, math::explained_variance};
+use crate::{CallbackError, TrainError, checkpointing::Checkpointing, math::explained_variance};
 
 /// A request to sample answers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,34 +191,10 @@ pub fn ppo_from(
 
         let begun = Instant::now();
         let scores = scorer(&rollouts);
-        let (episodes, unscored, why) = experience::episodes(&rollouts, &scores, update)?;
         let seconds_score = begun.elapsed().as_secs_f64();
-        let allowed = config.maximum_unscored_share * rollouts.len() as f64;
-        if unscored as f64 > allowed || episodes.is_empty() {
-            let why = why.unwrap_or_default();
-            return Err(TrainError::TooManyUnscored { update, unscored, of: rollouts.len(), why });
-        }
 
-        let begun = Instant::now();
-        let coefficient = state.kl_coefficient;
-        let experience = experience::gather(actor, reference, episodes, state, config)?;
-        check_health(&experience, config, update)?;
-        let statistics = update::train(actor, &experience, state, config)?;
-        if let Some(adaptive) = config.kl.adaptive {
-            state.kl_coefficient =
-                adaptive.update(coefficient, experience.kl_answer, experience.episodes.len());
-        }
-        state.update += 1;
-        state.rollouts += experience.episodes.len() as u64;
-        state.unscored += unscored as u64;
-
-        last = metrics(&rollouts, &scores, &experience, &statistics);
-        last.extend([
-            ("kl_coefficient", coefficient),
-            ("seconds_sample", seconds_sample),
-            ("seconds_score", seconds_score),
-            ("seconds_update", begun.elapsed().as_secs_f64()),
-        ]);
+        last = update_on(state, actor, reference, &rollouts, &scores, config)?;
+        last.extend([("seconds_sample", seconds_sample), ("seconds_score", seconds_score)]);
         let chosen = state.update == updates
             || (config.sample_every > 0 && update.is_multiple_of(config.sample_every as u64));
         let event = PpoEvent {
@@ -238,6 +215,53 @@ pub fn ppo_from(
         last,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// One update on answers that are given with their scores: log-probs of the sampling policy (`actor` as it stands) and of the
+/// reference, values, advantages, and the optimiser steps. Gives the metrics of the module's table, apart from those of
+/// sampling and scoring, and leaves `state` at the next update.
+///
+/// `reference` may share the base's memory with `actor`: [`Model::without_adapter`] costs nothing.
+///
+/// # Errors
+/// Those of [`ppo_from`], and [`TrainError::NoData`] for a rollout whose prompt is empty or longer than its ids.
+pub fn update_on(
+    state: &mut PpoState,
+    actor: &Model,
+    reference: &Model,
+    rollouts: &[Rollout],
+    scores: &[Score],
+    config: &PpoConfig,
+) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    config.check()?;
+    let begun = Instant::now();
+    let update = state.update;
+    let (episodes, unscored, why) = experience::episodes(rollouts, scores, update)?;
+    let allowed = config.maximum_unscored_share * rollouts.len() as f64;
+    if unscored as f64 > allowed || episodes.is_empty() {
+        let why = why.unwrap_or_default();
+        return Err(TrainError::TooManyUnscored { update, unscored, of: rollouts.len(), why });
+    }
+    let _checkpointing = Checkpointing::set(actor, config.gradient_checkpointing);
+    let coefficient = state.kl_coefficient;
+    let experience = experience::gather(actor, reference, episodes, state, config)?;
+    check_health(&experience, config, update)?;
+    let statistics = update::train(actor, &experience, state, config)?;
+    if let Some(adaptive) = config.kl.adaptive {
+        state.kl_coefficient = adaptive.update(coefficient, experience.kl_answer, experience.episodes.len());
+    }
+    state.update += 1;
+    state.rollouts += experience.episodes.len() as u64;
+    state.unscored += unscored as u64;
+
+    let mut metrics = metrics(rollouts, scores, &experience, &statistics);
+    metrics.extend([
+        ("kl_coefficient", coefficient),
+        ("seconds_old", experience.seconds_old),
+        ("seconds_reference", experience.seconds_reference),
+        ("seconds_update", begun.elapsed().as_secs_f64()),
+    ]);
+    Ok(metrics)
 }
 
 /// Refuses prompts that are empty or leave no room for the longest answer.

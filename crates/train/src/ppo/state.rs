@@ -1,14 +1,14 @@
 //! Everything PPO must remember between updates, in memory and on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vul2safe_model::Model;
+use vul2safe_model::{Adapter, Model};
 
 use super::{config::PpoConfig, value_head::ValueHead};
 use crate::{
-    TrainError,
-    optimizer::{AdamW, OptimizerConfig},
+    TrainError, checkpoint,
+    optimizer::{AdamW, OptimizerConfig, gradients},
 };
 
 /// The state of PPO between two updates, apart from the actor's weights.
@@ -42,6 +42,7 @@ struct Counters {
 }
 
 const MODEL: &str = "model";
+const ADAPTER: &str = "adapter";
 const COUNTERS: &str = "state.json";
 const HEAD: &str = "value_head.safetensors";
 const ACTOR_OPTIMIZER: &str = "actor_optimizer.safetensors";
@@ -76,38 +77,35 @@ impl PpoState {
         self.update
     }
 
-    /// Writes a checkpoint folder: the actor in `model/` and everything else beside it.
+    /// Writes a checkpoint folder: the actor in `model/`, or, where it has an adapter, the adapter alone in `adapter/` (PEFT's
+    /// layout); everything else beside it.
     ///
     /// The folder is made under another name and renamed, an earlier one is kept until then: at any instant either `folder`
     /// or `folder` with `.previous` is whole.
     ///
     /// # Errors
-    /// [`TrainError::Io`] with the path, or the model's own.
+    /// [`TrainError::NotFinite`] for an actor or a value head with a number that is NaN or infinite (the earlier checkpoint
+    /// stays), [`TrainError::Io`] with the path, or the model's own.
     pub fn save(&self, folder: &Path, actor: &Model) -> Result<(), TrainError> {
-        let (partial, previous) = (beside(folder, "partial"), beside(folder, "previous"));
-        remove(&partial)?;
-        fs_err::create_dir_all(&partial).map_err(TrainError::io(&partial))?;
-        actor.save(&partial.join(MODEL))?;
-        self.head.save(&partial.join(HEAD))?;
-        self.actor_optimizer.save(&partial.join(ACTOR_OPTIMIZER))?;
-        self.value_optimizer.save(&partial.join(VALUE_OPTIMIZER))?;
-        let counters = Counters {
-            update: self.update,
-            kl_coefficient: self.kl_coefficient,
-            value_started: self.value_started,
-            rollouts: self.rollouts,
-            unscored: self.unscored,
-        };
-        let path = partial.join(COUNTERS);
-        let json = serde_json::to_vec_pretty(&counters)
-            .map_err(|error| TrainError::Checkpoint { path: path.clone(), problem: error.to_string() })?;
-        vul2safe_run::write_atomic(&path, &json)?;
-        if folder.exists() {
-            remove(&previous)?;
-            fs_err::rename(folder, &previous).map_err(TrainError::io(folder))?;
-        }
-        fs_err::rename(&partial, folder).map_err(TrainError::io(folder))?;
-        remove(&previous)
+        let all = [actor.parameters(), self.head.parameters()].concat();
+        gradients::check_parameters(&all, "ppo", self.update)?;
+        checkpoint::replace(folder, |folder| {
+            match actor.adapter() {
+                Some(_) => actor.save_adapter(&folder.join(ADAPTER), None)?,
+                None => actor.save(&folder.join(MODEL))?,
+            }
+            self.head.save(&folder.join(HEAD))?;
+            self.actor_optimizer.save(&folder.join(ACTOR_OPTIMIZER))?;
+            self.value_optimizer.save(&folder.join(VALUE_OPTIMIZER))?;
+            let counters = Counters {
+                update: self.update,
+                kl_coefficient: self.kl_coefficient,
+                value_started: self.value_started,
+                rollouts: self.rollouts,
+                unscored: self.unscored,
+            };
+            checkpoint::write_json(&folder.join(COUNTERS), &counters)
+        })
     }
 
     /// Removes the checkpoint `folder` and whatever an interrupted [`PpoState::save`] left beside it; no checkpoint is no
@@ -116,29 +114,33 @@ impl PpoState {
     /// # Errors
     /// [`TrainError::Io`] with the path.
     pub fn remove(folder: &Path) -> Result<(), TrainError> {
-        remove(&beside(folder, "partial"))?;
-        remove(&beside(folder, "previous"))?;
-        remove(folder)
+        checkpoint::remove(folder)
     }
 
     /// Reads what [`PpoState::save`] wrote: the actor and the state; `None` if there is no checkpoint.
     ///
-    /// `config` must be the one it was written with.
+    /// `config` must be the one it was written with. `base` is the model that an adapter was trained on (an adapter that it has
+    /// itself does not count); the actor shares its memory. A checkpoint of a whole model needs none.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] for a folder that is cut short or of another configuration, and the model's own.
-    pub fn load(folder: &Path, config: &PpoConfig) -> Result<Option<(Model, Self)>, TrainError> {
-        let previous = beside(folder, "previous");
-        // A kill between the two renames of `save` leaves the whole checkpoint under this name.
-        let folder = if folder.exists() { folder.to_owned() } else { previous };
-        if !folder.exists() {
-            return Ok(None);
-        }
-        let path = folder.join(COUNTERS);
-        let bytes = fs_err::read(&path).map_err(TrainError::io(&path))?;
-        let counters: Counters = serde_json::from_slice(&bytes)
-            .map_err(|error| TrainError::Checkpoint { path: path.clone(), problem: error.to_string() })?;
-        let actor = Model::load(&folder.join(MODEL))?;
+    /// [`TrainError::Checkpoint`] for a folder that is cut short, of another configuration, or with an adapter for which no
+    /// base was given; [`vul2safe_model::ModelError::OtherBase`] for another base; the model's own.
+    pub fn load(
+        folder: &Path,
+        config: &PpoConfig,
+        base: Option<&Model>,
+    ) -> Result<Option<(Model, Self)>, TrainError> {
+        let Some(folder) = checkpoint::find(folder) else { return Ok(None) };
+        let counters: Counters = checkpoint::read_json(&folder.join(COUNTERS))?;
+        let adapter = folder.join(ADAPTER);
+        let actor = match (adapter.exists(), base) {
+            (false, _) => Model::load(&folder.join(MODEL))?,
+            (true, Some(base)) => base.with_adapter(Adapter::load(&adapter, base.config())?)?,
+            (true, None) => {
+                let problem = "it holds an adapter, and the model it was trained on was not given".to_owned();
+                return Err(TrainError::Checkpoint { path: folder, problem });
+            }
+        };
         let mut state = Self::new(&actor, config)?;
         state.head.load(&folder.join(HEAD))?;
         state.actor_optimizer.load(&folder.join(ACTOR_OPTIMIZER))?;
@@ -149,20 +151,5 @@ impl PpoState {
         state.rollouts = counters.rollouts;
         state.unscored = counters.unscored;
         Ok(Some((actor, state)))
-    }
-}
-
-/// The folder's path with a word added to its name.
-fn beside(folder: &Path, word: &str) -> PathBuf {
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(word);
-    folder.with_file_name(name)
-}
-
-fn remove(folder: &Path) -> Result<(), TrainError> {
-    match fs_err::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(folder)(error)),
-        _ => Ok(()),
     }
 }

@@ -1,17 +1,16 @@
 //! From the actor's hidden states to one value a token.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::SafeTensors;
 use vul2safe_model::Parameter;
 
 use crate::{
     TrainError,
-    optimizer::{from_view, to_bytes, write_safetensors},
     seeds::{Stream, derive},
+    tensor_file,
 };
 
 /// `tanh(h A + a) B + b`, or `h B + b` with width 0; the output layer starts at 0.
@@ -67,37 +66,11 @@ impl ValueHead {
     }
 
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let tensors: Vec<_> = self
-            .parameters
-            .iter()
-            .map(|parameter| {
-                let bytes = to_bytes(&parameter.numbers());
-                (parameter.name().to_owned(), parameter.shape().to_vec(), bytes)
-            })
-            .collect();
-        write_safetensors(path, &tensors, HashMap::new())
+        tensor_file::write_parameters(path, &self.parameters)
     }
 
     pub fn load(&self, path: &Path) -> Result<(), TrainError> {
-        let broken = |problem: String| TrainError::Checkpoint { path: path.to_owned(), problem };
-        let bytes = fs_err::read(path).map_err(TrainError::io(path))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
-        if tensors.len() != self.parameters.len() {
-            return Err(broken(format!(
-                "{} tensors where {} are wanted",
-                tensors.len(),
-                self.parameters.len()
-            )));
-        }
-        for parameter in &self.parameters {
-            let name = parameter.name();
-            let view = tensors.tensor(name).map_err(|error| broken(error.to_string()))?;
-            let values = from_view(&view, parameter.shape()).ok_or_else(|| {
-                broken(format!("`{name}` is {:?}, not {:?}", view.shape(), parameter.shape()))
-            })?;
-            parameter.set(&values)?;
-        }
-        Ok(())
+        tensor_file::read_parameters(path, &self.parameters)
     }
 }
 

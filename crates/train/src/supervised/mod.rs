@@ -21,9 +21,11 @@ use vul2safe_model::{Model, Packed, Pass};
 
 use self::sequences::Sequence;
 use crate::{
-    CallbackError, TrainError, batches,
+    CallbackError, Checkpoint, TrainError, batches,
+    checkpoint::{Identity, Progress, settings},
+    checkpointing::Checkpointing,
     optimizer::{AdamW, OptimizerConfig, gradients},
-    seeds::{Stream, permutation},
+    seeds::{Stream, derive, permutation},
 };
 
 /// Receives the step (from 0) and its metrics. An error stops the training and is passed on.
@@ -43,6 +45,9 @@ pub struct PretrainConfig {
     pub tokens_per_batch: usize,
     /// Tokens of one forward and backward pass, at most: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
+    /// Compute each layer again in the backward pass instead of keeping what the forward pass saw: a third more work for a
+    /// fraction of the memory; the numbers are the same to the bit.
+    pub gradient_checkpointing: bool,
     /// Longer documents are cut into pieces of this many tokens; the model's positions bound it as well.
     pub maximum_length: usize,
     /// Seed of the order.
@@ -57,6 +62,7 @@ impl Default for PretrainConfig {
             maximum_steps: None,
             tokens_per_batch: 4096,
             tokens_per_microbatch: 1024,
+            gradient_checkpointing: false,
             maximum_length: 1024,
             seed: 0,
         }
@@ -77,6 +83,9 @@ pub struct SftConfig {
     pub tokens_per_batch: usize,
     /// Tokens of one forward and backward pass, at most: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
+    /// Compute each layer again in the backward pass instead of keeping what the forward pass saw: a third more work for a
+    /// fraction of the memory; the numbers are the same to the bit.
+    pub gradient_checkpointing: bool,
     /// Longer examples (prompt and completion) are left out and counted: a completion without its end teaches not to end.
     pub maximum_length: usize,
     /// Seed of the order.
@@ -91,6 +100,7 @@ impl Default for SftConfig {
             maximum_steps: None,
             tokens_per_batch: 4096,
             tokens_per_microbatch: 1024,
+            gradient_checkpointing: false,
             maximum_length: 2048,
             seed: 0,
         }
@@ -139,11 +149,29 @@ pub fn pretrain(
     config: &PretrainConfig,
     log: &mut Log<'_>,
 ) -> Result<TrainSummary, TrainError> {
+    pretrain_from(model, documents, config, None, log)
+}
+
+/// As [`pretrain`], with a checkpoint: goes on where the one in its folder ended, if there is one, and writes it.
+///
+/// A run that goes on gives the same bits as one that was never interrupted, with the same number of threads. What is written
+/// is known to be sound: it waits until the next step has found its loss and its gradients finite.
+///
+/// # Errors
+/// Those of [`pretrain`]; [`TrainError::OtherCheckpoint`] for a checkpoint of other settings or data,
+/// [`TrainError::Checkpoint`] for one that is cut short. The model is then unchanged.
+pub fn pretrain_from(
+    model: &Model,
+    documents: &[Vec<u32>],
+    config: &PretrainConfig,
+    checkpoint: Option<&Checkpoint>,
+    log: &mut Log<'_>,
+) -> Result<TrainSummary, TrainError> {
     let longest = config.maximum_length.min(model.config().max_position_embeddings);
     let sequences = sequences::of_documents(documents, longest);
     let used: std::collections::BTreeSet<usize> = sequences.iter().map(|sequence| sequence.source).collect();
     let skipped = documents.len() - used.len();
-    run(model, &sequences, skipped, &Settings::of_pretrain(config), log)
+    run(model, &sequences, skipped, &Settings::of_pretrain(config), checkpoint, log)
 }
 
 /// Learns the completions, given their prompts; prompt tokens carry no loss.
@@ -156,10 +184,24 @@ pub fn sft(
     config: &SftConfig,
     log: &mut Log<'_>,
 ) -> Result<TrainSummary, TrainError> {
+    sft_from(model, examples, config, None, log)
+}
+
+/// As [`sft`], with a checkpoint; see [`pretrain_from`].
+///
+/// # Errors
+/// Those of [`sft`] and of [`pretrain_from`].
+pub fn sft_from(
+    model: &Model,
+    examples: &[Example],
+    config: &SftConfig,
+    checkpoint: Option<&Checkpoint>,
+    log: &mut Log<'_>,
+) -> Result<TrainSummary, TrainError> {
     let longest = config.maximum_length.min(model.config().max_position_embeddings);
     let sequences = sequences::of_examples(examples, longest)?;
     let skipped = examples.len() - sequences.len();
-    run(model, &sequences, skipped, &Settings::of_sft(config), log)
+    run(model, &sequences, skipped, &Settings::of_sft(config), checkpoint, log)
 }
 
 impl PretrainConfig {
@@ -187,11 +229,14 @@ impl SftConfig {
 /// What both stages share.
 struct Settings<'a> {
     stage: &'static str,
+    /// The whole configuration as lines, but for what changes no number.
+    lines: Vec<String>,
     optimizer: &'a OptimizerConfig,
     epochs: usize,
     maximum_steps: usize,
     tokens_per_batch: usize,
     tokens_per_microbatch: usize,
+    gradient_checkpointing: bool,
     seed: u64,
 }
 
@@ -199,11 +244,13 @@ impl<'a> Settings<'a> {
     fn of_pretrain(config: &'a PretrainConfig) -> Self {
         Self {
             stage: "pretrain",
+            lines: settings(&PretrainConfig { gradient_checkpointing: false, ..config.clone() }),
             optimizer: &config.optimizer,
             epochs: config.epochs,
             maximum_steps: config.maximum_steps.unwrap_or(usize::MAX),
             tokens_per_batch: config.tokens_per_batch,
             tokens_per_microbatch: config.tokens_per_microbatch,
+            gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
         }
     }
@@ -211,13 +258,22 @@ impl<'a> Settings<'a> {
     fn of_sft(config: &'a SftConfig) -> Self {
         Self {
             stage: "sft",
+            lines: settings(&SftConfig { gradient_checkpointing: false, ..config.clone() }),
             optimizer: &config.optimizer,
             epochs: config.epochs,
             maximum_steps: config.maximum_steps.unwrap_or(usize::MAX),
             tokens_per_batch: config.tokens_per_batch,
             tokens_per_microbatch: config.tokens_per_microbatch,
+            gradient_checkpointing: config.gradient_checkpointing,
             seed: config.seed,
         }
+    }
+
+    /// What a checkpoint must be of, to be gone on with.
+    fn identity(&self, model: &Model, sequences: &[Sequence<'_>]) -> Identity {
+        let mut lines = self.lines.clone();
+        lines.extend(model.adapter().into_iter().flat_map(|adapter| settings(adapter.config())));
+        Identity::new(self.stage, lines, sequences::hash(sequences), model)
     }
 
     /// The sequences of every step, in order, with the epochs' progress in sequences.
@@ -240,6 +296,7 @@ fn run(
     sequences: &[Sequence<'_>],
     skipped: usize,
     settings: &Settings<'_>,
+    checkpoint: Option<&Checkpoint>,
     log: &mut Log<'_>,
 ) -> Result<TrainSummary, TrainError> {
     settings.optimizer.check()?;
@@ -255,13 +312,20 @@ fn run(
         return Err(TrainError::NoData { stage: settings.stage, problem });
     }
     let start = Instant::now();
+    let _checkpointing = Checkpointing::set(model, settings.gradient_checkpointing);
     let mut optimizer = AdamW::new(model.parameters(), settings.optimizer.clone());
-    let mut summary =
-        TrainSummary { steps: 0, tokens: 0, skipped, first_loss: 0.0, last_loss: 0.0, seconds: 0.0 };
-    let mut seen = 0;
-    for (step, batch) in plan.iter().enumerate() {
+    let planned = plan.len() as u64;
+    let mut progress = Progress::new(settings.identity(model, sequences));
+    if let Some(found) = checkpoint
+        .map(|checkpoint| checkpoint.load(&progress.identity, model, &mut optimizer))
+        .transpose()?
+        .flatten()
+    {
+        progress = found;
+    }
+    let (first, before) = (progress.step, progress.seconds);
+    for (step, batch) in (0..).zip(&plan).skip(first as usize) {
         let begun = Instant::now();
-        let step = step as u64;
         let not_finite = |what: &str, value: f64| TrainError::NotFinite {
             stage: settings.stage,
             what: what.to_owned(),
@@ -269,36 +333,60 @@ fn run(
             step,
             batch: describe(batch, sequences),
         };
-        let loss = loss_and_gradients(model, sequences, &lengths, batch, settings.tokens_per_microbatch)?;
+        let loss = loss_and_gradients(model, sequences, &lengths, batch, settings, step)?;
         if !loss.is_finite() {
-            return Err(not_finite("the loss", loss));
+            let place = model.first_not_finite();
+            let place = place.map_or(String::new(), |(name, place, value)| {
+                format!(" (number {place} of {name} is {value})")
+            });
+            return Err(not_finite(&format!("the loss{place}"), loss));
         }
-        let rate = settings.optimizer.rate(step, plan.len() as u64);
-        let norm = optimizer.step(rate)?;
-        if !norm.is_finite() {
+        let check_norm = |norm: f64| {
+            if norm.is_finite() {
+                return Ok(norm);
+            }
             let place = gradients::first_not_finite(model.parameters()).unwrap_or_default();
-            return Err(not_finite(&format!("the gradient norm (first in {place})"), norm));
+            Err(not_finite(&format!("the gradient norm (first in {place})"), norm))
+        };
+        if let Some(checkpoint) =
+            checkpoint.filter(|checkpoint| step > first && checkpoint.is_due(step, planned))
+        {
+            check_norm(gradients::norm(model.parameters()))?;
+            checkpoint.save(&progress, model, &optimizer)?;
         }
+        let rate = settings.optimizer.rate(step, planned);
+        let norm = check_norm(optimizer.step(rate)?)?;
         let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
-        seen += batch.len();
-        summary.steps += 1;
-        summary.tokens += tokens as u64;
-        summary.last_loss = loss;
+        progress.step += 1;
+        progress.sequences += batch.len() as u64;
+        progress.tokens += tokens as u64;
+        progress.last_loss = loss;
+        progress.seconds = before + start.elapsed().as_secs_f64();
         if step == 0 {
-            summary.first_loss = loss;
+            progress.first_loss = loss;
         }
         let metrics = [
             ("loss", loss),
             ("learning_rate", rate),
             ("gradient_norm", norm),
-            ("tokens", summary.tokens as f64),
+            ("tokens", progress.tokens as f64),
             ("tokens_per_second", tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9)),
-            ("epoch", seen as f64 / sequences.len() as f64),
+            ("epoch", progress.sequences as f64 / sequences.len() as f64),
         ];
         log(step, &metrics).map_err(TrainError::Callback)?;
     }
-    summary.seconds = start.elapsed().as_secs_f64();
-    Ok(summary)
+    if let Some(checkpoint) = checkpoint.filter(|_| first < planned) {
+        gradients::check_parameters(model.parameters(), settings.stage, planned)?;
+        checkpoint.save(&progress, model, &optimizer)?;
+    }
+    Ok(TrainSummary {
+        steps: progress.step,
+        tokens: progress.tokens,
+        skipped,
+        first_loss: progress.first_loss,
+        last_loss: progress.last_loss,
+        seconds: before + start.elapsed().as_secs_f64(),
+    })
 }
 
 /// Weighted mean loss of a batch, over micro-batches; the gradients of it stand at the parameters.
@@ -307,12 +395,13 @@ fn loss_and_gradients(
     sequences: &[Sequence<'_>],
     lengths: &[usize],
     batch: &[usize],
-    tokens_per_microbatch: usize,
+    settings: &Settings<'_>,
+    step: u64,
 ) -> Result<f64, TrainError> {
     let total: f64 = batch.iter().map(|&index| sequences[index].total_weight()).sum();
     gradients::clear(model.parameters());
     let mut loss = 0.0;
-    for micro in batches::fill(batch, lengths, tokens_per_microbatch) {
+    for (place, micro) in (0..).zip(batches::fill(batch, lengths, settings.tokens_per_microbatch)) {
         let mut targets = Targets::default();
         for &index in &micro {
             targets.push(&sequences[index], total);
@@ -321,7 +410,8 @@ fn loss_and_gradients(
             Packed::new(&micro.iter().map(|&index| sequences[index].ids.as_ref()).collect::<Vec<_>>());
         // The gradient of the loss with respect to each log-prob is minus its weight.
         let gradient: Vec<f32> = targets.weights.iter().map(|weight| -weight).collect();
-        let log_prob = model.learn(&packed, &targets.rows, &targets.ids, &gradient, Pass::default())?;
+        let pass = Pass { dropout: Some(derive(settings.seed, Stream::Dropout, step, place)) };
+        let log_prob = model.learn(&packed, &targets.rows, &targets.ids, &gradient, pass)?;
         loss -= crate::math::weighted_sum(&log_prob, &targets.weights);
     }
     Ok(loss)

@@ -30,6 +30,20 @@ impl Sequence<'_> {
     }
 }
 
+/// FNV-1a over ids, targets and weights, a word at a time: tells one list of sequences from another.
+pub(super) fn hash(sequences: &[Sequence<'_>]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    for sequence in sequences {
+        let numbers = [sequence.ids.len(), sequence.targets.start, sequence.targets.end];
+        numbers.iter().for_each(|number| add(*number as u64));
+        sequence.ids.iter().for_each(|id| add(u64::from(*id)));
+        let weights = sequence.weights.unwrap_or_default();
+        weights.iter().for_each(|weight| add(u64::from(weight.to_bits())));
+    }
+    hash
+}
+
 /// Documents in pieces of at most `longest` ids; pieces without a target are left out.
 pub(super) fn of_documents(documents: &[Vec<u32>], longest: usize) -> Vec<Sequence<'_>> {
     let pieces = documents

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vul2safe_corpus::read_primevul_plus;
 use vul2safe_evaluate::table;
-use vul2safe_model::SamplingOptions;
+use vul2safe_model::{Adapter, Precision, SamplingOptions};
 use vul2safe_run::write_atomic;
 
 use super::{Session, println};
@@ -30,12 +30,22 @@ pub(super) fn run(session: &Session, arguments: &EvalArguments) -> Result<()> {
     let items = items(&config, &pairs, derive_seed(arguments.seed, "evaluation"))?;
     let sampling = SamplingOptions { temperature: arguments.temperature, ..SamplingOptions::default() };
     sampling.check().map_err(|error| Failure::from(error).with_hint("give `--temperature` 0 or more"))?;
+    if let Some(base) = &arguments.base
+        && !arguments.models.iter().any(|folder| Adapter::is_folder(folder))
+    {
+        return Err(Failure::user(format!("--base {}: no model is an adapter", base.display()))
+            .with_hint("leave it out, or give `--model` a folder with adapter_config.json"));
+    }
     fs_err::create_dir_all(&arguments.out)?;
     let judge = open_judge(session.allow_unprotected)?;
     let mut models = Vec::new();
     for (folder, name) in arguments.models.iter().zip(names) {
         session.progress.begin(&format!("evaluating `{name}`"));
-        let (model, tokenizer) = open_model(folder)?;
+        let (model, tokenizer) = {
+            // The base is for the adapters; a whole model beside them needs none.
+            let base = arguments.base.as_deref().filter(|_| Adapter::is_folder(folder));
+            open_model(folder, base, Precision::Float32)?
+        };
         let seed = derive_seed(arguments.seed, "answers");
         let answered = answer_items(&model, &tokenizer, &items, &config, seed, &judge, &session.progress)?;
         write_lines(&arguments.out.join(format!("{name}.jsonl")), &answered)?;

@@ -3,6 +3,7 @@
 mod analyze;
 mod build;
 mod check;
+mod doctor;
 mod eval;
 mod generate;
 mod import;
@@ -18,10 +19,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Cli, Command, DataCommand};
 use crate::failure::{Failure, Result, read_text};
 use crate::progress::Progress;
-use crate::recipe::{Recipe, SourceKind, parse_recipe};
-
-/// Above this the threads themselves would take the memory and the time.
-const MOST_THREADS: usize = 1_024;
+use crate::recipe::{MOST_THREADS, Recipe, SourceKind, parse_recipe};
+use crate::stages::base::Folder;
 
 /// What the global options come to.
 pub struct Session {
@@ -29,6 +28,23 @@ pub struct Session {
     pub progress: Progress,
     /// `--unsafe-no-sandbox`.
     pub allow_unprotected: bool,
+    /// `--threads`, where it is given.
+    threads: Option<usize>,
+}
+
+impl Session {
+    /// Makes the one pool of the process: `--threads`, else the recipe's number; 0 is one thread a core. Called once, before
+    /// anything uses a pool.
+    fn start_threads(&self, recipe: &Recipe) -> Result<()> {
+        start_threads(self.threads.unwrap_or(recipe.threads))
+    }
+}
+
+fn start_threads(threads: usize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Failure::program(format!("the thread pool cannot be made: {error}")))
 }
 
 /// Carries out a command.
@@ -36,25 +52,20 @@ pub struct Session {
 /// # Errors
 /// Whatever stopped it, with what to do.
 pub fn dispatch(cli: Cli) -> Result<()> {
-    if let Some(threads) = cli.global.threads {
-        if threads == 0 {
-            return Err(Failure::user("--threads 0: there must be at least one thread")
-                .with_hint("leave it out for one thread a core"));
-        }
-        if threads > MOST_THREADS {
-            return Err(Failure::user(format!(
-                "--threads {threads}: more than {MOST_THREADS} are never useful"
-            ))
-            .with_hint("leave it out for one thread a core"));
-        }
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| Failure::program(format!("the thread pool cannot be made: {error}")))?;
+    if let Some(threads) = cli.global.threads
+        && threads > MOST_THREADS
+    {
+        return Err(Failure::user(format!("--threads {threads}: more than {MOST_THREADS} are never useful"))
+            .with_hint("leave it out, or give 0, for one thread a core"));
+    }
+    // Commands with a recipe make the pool once they have read it.
+    if !matches!(cli.command, Command::Demo(_) | Command::Run(_) | Command::Train(_)) {
+        start_threads(cli.global.threads.unwrap_or(0))?;
     }
     let session = Session {
         progress: Progress::new(cli.global.quiet),
         allow_unprotected: cli.global.unsafe_no_sandbox,
+        threads: cli.global.threads,
     };
     match cli.command {
         Command::Demo(arguments) => run::demo(&session, &arguments),
@@ -74,24 +85,8 @@ pub fn dispatch(cli: Cli) -> Result<()> {
             println(&path.display().to_string())
         }
         Command::Range(command) => range::run(&session, &command),
-        Command::Doctor => doctor(),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     }
-}
-
-/// What the sandbox can enforce here.
-fn doctor() -> Result<()> {
-    println(&format!("vul2safe {}", env!("CARGO_PKG_VERSION")))?;
-    let capabilities = vul2safe_sandbox::Sandbox::capabilities();
-    let verdict =
-        if capabilities.protects() { "can run untrusted code" } else { "refuses to run untrusted code here" };
-    println(&format!("sandbox: {verdict}"))?;
-    for line in capabilities.enforced() {
-        println(&format!("  enforced  {line}"))?;
-    }
-    for line in capabilities.missing() {
-        println(&format!("  missing   {line}"))?;
-    }
-    Ok(())
 }
 
 /// A line on stdout; a reader that went away (`| head`) ends the program quietly.
@@ -141,13 +136,9 @@ fn check_inputs(recipe: &Recipe, out: &Path) -> Result<()> {
             .with_hint("check `data.path` (`--data`); relative paths start at the current folder"));
     }
     if let Some(path) = &recipe.model.path {
-        if !path.is_dir() {
-            return Err(Failure::user(format!("{}: there is no such model folder", path.display())).with_hint(
-                "a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json",
-            ));
-        }
-        vul2safe_tokens::Tokenizer::from_folder(path)?;
-        vul2safe_model::Config::from_folder(path)?;
+        let folder = Folder::open(path, recipe.model.base.as_deref())?;
+        vul2safe_tokens::Tokenizer::from_folder(folder.words())?;
+        vul2safe_model::Config::from_folder(&folder.base)?;
     }
     Ok(())
 }

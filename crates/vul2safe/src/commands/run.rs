@@ -13,15 +13,22 @@ pub(super) fn demo(session: &Session, arguments: &DemoArguments) -> Result<()> {
     let mut overrides = vec![format!("seed={}", arguments.seed)];
     overrides.extend(arguments.set.iter().cloned());
     let recipe = parse_recipe(DEMO, Path::new("the embedded recipe"), &overrides)?;
-    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run)
+    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run, arguments.ignore_memory_estimate)
 }
 
 pub(super) fn run(session: &Session, arguments: &RunArguments) -> Result<()> {
     let recipe = parse_recipe(&read_recipe(&arguments.recipe)?, &arguments.recipe, &arguments.set)?;
-    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run)
+    carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run, arguments.ignore_memory_estimate)
 }
 
-fn carry_out(session: &Session, recipe: &Recipe, out: Option<&Path>, dry_run: bool) -> Result<()> {
+fn carry_out(
+    session: &Session,
+    recipe: &Recipe,
+    out: Option<&Path>,
+    dry_run: bool,
+    ignore_memory_estimate: bool,
+) -> Result<()> {
+    session.start_threads(recipe)?;
     if dry_run {
         return println(&plan::describe(recipe, out)?);
     }
@@ -30,6 +37,7 @@ fn carry_out(session: &Session, recipe: &Recipe, out: Option<&Path>, dry_run: bo
         out: out.map(Path::to_path_buf),
         allow_unprotected: session.allow_unprotected,
         until: Until::Report,
+        ignore_memory_estimate,
     };
     let folder = run_recipe(recipe, &options, &session.progress)?;
     println(&folder.join("report.html").display().to_string())

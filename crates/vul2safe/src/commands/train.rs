@@ -11,6 +11,9 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
     recipe.data.source = SourceKind::PrimevulPlus;
     recipe.data.path = Some(arguments.data.clone());
     recipe.model.path = Some(arguments.model.clone());
+    if arguments.base.is_some() {
+        recipe.model.base.clone_from(&arguments.base);
+    }
     if arguments.skip_sft {
         if arguments.method == Method::Sft {
             return Err(
@@ -26,9 +29,14 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
         }
         Method::Ppo => Until::Arms,
     };
+    session.start_threads(&recipe)?;
     check_inputs(&recipe, &arguments.out)?;
-    let options =
-        RunOptions { out: Some(arguments.out.clone()), allow_unprotected: session.allow_unprotected, until };
+    let options = RunOptions {
+        out: Some(arguments.out.clone()),
+        allow_unprotected: session.allow_unprotected,
+        until,
+        ignore_memory_estimate: arguments.ignore_memory_estimate,
+    };
     let names: Vec<String> = match arguments.method {
         Method::Sft => vec!["sft".to_owned()],
         Method::Ppo => recipe.arms.keys().cloned().collect(),

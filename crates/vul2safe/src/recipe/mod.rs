@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vul2safe_code::Language;
 use vul2safe_corpus::{ColumnMap, SplitConfig};
+use vul2safe_model::{LoraConfig, Precision};
 use vul2safe_repair::RepairConfig;
 use vul2safe_reward::{Placement, RewardConfig};
 use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 
 pub use overrides::apply_overrides;
-pub use parse::parse_recipe;
+pub use parse::{MOST_THREADS, parse_recipe};
 
 /// The embedded recipe of `vul2safe demo`.
 pub const DEMO: &str = include_str!("../../../../recipes/demo.toml");
@@ -29,6 +30,8 @@ pub struct Recipe {
     pub name: String,
     /// Seeds everything that is drawn: splits, prompts, weights, samples.
     pub seed: u64,
+    /// Threads for numeric and judging work; 0: one a core. `--threads` goes before it.
+    pub threads: usize,
     /// Where vulnerability records come from.
     pub data: DataConfig,
     /// Vul2Safe: what a repair pair must show, and how many prompts it gets.
@@ -37,6 +40,9 @@ pub struct Recipe {
     pub model: ModelConfig,
     /// The model made from nothing.
     pub base: BaseConfig,
+    /// Train an adapter in SFT and PPO instead of all weights; absent: all weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// Supervised fine-tuning.
     pub sft: SftStage,
     /// The token-level reward.
@@ -91,9 +97,14 @@ pub enum SourceKind {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// A folder in the Hugging Face layout; none: `[base]` makes a model.
+    /// A folder in the Hugging Face layout, or one with an adapter in PEFT's; none: `[base]` makes a model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// The base model of an adapter; none: the one that the adapter's own configuration names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// How the base's weights are kept in memory: `bfloat16` takes half of it and needs `[lora]`.
+    pub precision: Precision,
 }
 
 /// A model made from nothing: random weights, then next-token training.
@@ -120,6 +131,8 @@ pub struct BaseConfig {
     pub key_value_heads: usize,
     /// Longest sequence in tokens.
     pub maximum_positions: usize,
+    /// A checkpoint after every so many optimiser steps; a killed run continues from it.
+    pub checkpoint_every: u64,
     /// Next-token training.
     pub training: PretrainConfig,
 }
@@ -144,6 +157,8 @@ pub struct SftStage {
     pub maximum_tokens: usize,
     /// At most this many examples, drawn by seed; 0 takes all.
     pub maximum_examples: usize,
+    /// A checkpoint after every so many optimiser steps; a killed run continues from it.
+    pub checkpoint_every: u64,
     /// The training itself.
     pub training: SftConfig,
 }
@@ -208,10 +223,12 @@ impl Default for Recipe {
         Recipe {
             name: "run".to_owned(),
             seed: 0,
+            threads: 0,
             data: DataConfig::default(),
             repair: RepairConfig::default(),
             model: ModelConfig::default(),
             base: BaseConfig::default(),
+            lora: None,
             sft: SftStage::default(),
             reward: RewardConfig::default(),
             ppo: PpoStage::default(),
@@ -247,6 +264,7 @@ impl Default for BaseConfig {
             heads: 4,
             key_value_heads: 2,
             maximum_positions: 512,
+            checkpoint_every: 100,
             training: PretrainConfig::default(),
         }
     }
@@ -254,7 +272,13 @@ impl Default for BaseConfig {
 
 impl Default for SftStage {
     fn default() -> Self {
-        SftStage { enabled: true, maximum_tokens: 1_024, maximum_examples: 0, training: SftConfig::default() }
+        SftStage {
+            enabled: true,
+            maximum_tokens: 1_024,
+            maximum_examples: 0,
+            checkpoint_every: 100,
+            training: SftConfig::default(),
+        }
     }
 }
 

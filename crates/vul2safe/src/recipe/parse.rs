@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vul2safe_model::SamplingOptions;
+use vul2safe_model::{Precision, SamplingOptions};
 
 use super::{ArmConfig, BaseCorpus, Recipe, SourceKind, SuiteKind, apply_overrides};
 use crate::failure::{Failure, Result};
@@ -10,6 +10,8 @@ use crate::stages::base::model_config;
 
 /// No tokenizer in use has more entries; a larger number is a slip that would ask for the whole memory.
 const LARGEST_VOCABULARY: usize = 1 << 20;
+/// Above this the threads themselves would take the memory and the time.
+pub const MOST_THREADS: usize = 1_024;
 
 /// Reads a recipe from `text` (`place` names it in errors) and applies `overrides` of the form `key=value`.
 ///
@@ -149,7 +151,32 @@ fn validate(recipe: &Recipe) -> Result<()> {
             None => failure,
         }
     })?;
+    if recipe.threads > MOST_THREADS {
+        return Err(Failure::user(format!(
+            "`threads = {}`: more than {MOST_THREADS} are never useful",
+            recipe.threads
+        ))
+        .with_hint("0 takes one thread a core"));
+    }
+    if recipe.model.base.is_some() && recipe.model.path.is_none() {
+        return Err(Failure::user("`model.base` is the base of an adapter, but there is no `model.path`")
+            .with_hint(
+                "give the adapter's folder as `model.path`, or the model itself as `model.path` alone",
+            ));
+    }
+    if let Some(lora) = &recipe.lora {
+        lora.check().map_err(|error| {
+            Failure::from(error).at("[lora]").with_hint("correct the `[lora]` section, or leave the key out")
+        })?;
+    }
     recipe.reward.check().map_err(|error| Failure::from(error).at("[reward]"))?;
+    let trains = recipe.sft.enabled || !recipe.arms.is_empty();
+    let adapter_given =
+        recipe.model.path.as_ref().is_some_and(|path| vul2safe_model::Adapter::is_folder(path));
+    if recipe.model.precision == Precision::Bfloat16 && trains && recipe.lora.is_none() && !adapter_given {
+        return Err(Failure::user("`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained")
+            .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));
+    }
     if recipe.sft.enabled {
         recipe.sft.training.optimizer.check().map_err(|error| Failure::from(error).at("[sft.training]"))?;
     }

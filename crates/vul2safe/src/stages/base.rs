@@ -1,15 +1,15 @@
 //! Stage 3: the model to start from, loaded or made from nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{Split, read_primevul_plus};
-use vul2safe_model::{Config, Model};
+use vul2safe_model::{Adapter, Config, LoraConfig, Model, Precision};
 use vul2safe_tokens::Tokenizer;
-use vul2safe_train::{PretrainConfig, pretrain};
+use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
 
 use super::prompts::{answer_ids, request_text};
-use super::{Context, build};
+use super::{Context, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::recipe::{BaseConfig, BaseCorpus};
 use crate::words::thousands;
@@ -22,11 +22,21 @@ pub struct Document {
     pub code: String,
 }
 
+/// Where the training is kept to continue from.
+fn training_checkpoint(context: &Context<'_>) -> Checkpoint {
+    Checkpoint::new(context.run.file("checkpoints/base-training"), context.recipe.base.checkpoint_every)
+}
+
+/// Removes what the finished stage no longer needs to continue from.
+pub fn forget_training(context: &Context<'_>) -> Result<()> {
+    Ok(training_checkpoint(context).remove()?)
+}
+
 /// The stage.
 pub fn run(context: &Context<'_>) -> Result<Value> {
     if let Some(path) = &context.recipe.model.path {
         // Loading now means that a folder that cannot be used stops the run before anything long begins.
-        let (model, _) = open_model(path)?;
+        let (model, _) = context.open(path)?;
         let parameters = model.config().parameters();
         return Ok(json!({
             "line": format!("{} parameters read from {}", thousands(parameters), path.display()),
@@ -56,16 +66,12 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let total = training.steps(&lengths) as u64;
-    let mut metrics = context.run.metrics("base")?;
-    let mut last_loss = f64::NAN;
-    pretrain(&model, &sequences, &training, &mut |step, values| {
-        if let Some((_, loss)) = values.iter().find(|(name, _)| *name == "loss") {
-            last_loss = *loss;
-        }
-        context.progress.update(step, total, &format!("loss {last_loss:.3}"));
-        metrics.log(step, values)?;
-        Ok(())
+    let checkpoint = training_checkpoint(context);
+    let mut log = StepLog::new(context, "base", total);
+    let summary = pretrain_from(&model, &sequences, &training, Some(&checkpoint), &mut |step, values| {
+        log.step(step, values)
     })?;
+    let last_loss = summary.last_loss;
     let folder = context.model_folder("base");
     model.save(&folder)?;
     tokenizer.save(&folder)?;
@@ -142,28 +148,177 @@ pub fn model_config(base: &BaseConfig, vocabulary: usize, end: u32) -> Config {
     }
 }
 
-/// Reads a model folder: weights and tokenizer, which must fit.
+/// A model folder, or an adapter folder with the folder of its base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Where the base's weights lie: the folder itself, if it holds a model.
+    pub base: PathBuf,
+    /// The folder itself, if it holds an adapter.
+    pub adapter: Option<PathBuf>,
+}
+
+impl Folder {
+    /// Finds out what `folder` holds, and its base where that is an adapter: `base` where it is given, else what
+    /// `adapter_config.json` names, as an absolute path or as one that starts at the adapter's folder.
+    ///
+    /// # Errors
+    /// No such folder, an adapter whose base is not found, a base for a folder that needs none.
+    pub fn open(folder: &Path, base: Option<&Path>) -> Result<Folder> {
+        if !folder.is_dir() {
+            return Err(Failure::user(format!("{}: there is no such model folder", folder.display()))
+                .with_hint(LAYOUT));
+        }
+        if !Adapter::is_folder(folder) {
+            return match base {
+                None => Ok(Folder { base: folder.to_path_buf(), adapter: None }),
+                Some(base) => Err(Failure::user(format!(
+                    "{}: this is no adapter, so that it takes no base ({})",
+                    folder.display(),
+                    base.display()
+                ))
+                .with_hint("leave the base out, or name a folder with adapter_config.json")),
+            };
+        }
+        let adapter = Some(folder.to_path_buf());
+        if let Some(base) = base {
+            if !base.is_dir() {
+                return Err(Failure::user(format!("{}: there is no such base model folder", base.display()))
+                    .with_hint(LAYOUT));
+            }
+            return Ok(Folder { base: base.to_path_buf(), adapter });
+        }
+        let path = folder.join("adapter_config.json");
+        let text = crate::failure::read_text(&path, "adapter's configuration")?;
+        let value: Value = serde_json::from_str(&text).map_err(|error| {
+            Failure::user(format!("{}: {error}", path.display()))
+                .with_hint("copy adapter_config.json again from where the adapter comes from")
+        })?;
+        let hint = "name the folder of the adapter's base model with `--base` (`model.base` in a recipe)";
+        let Some(named) = value["base_model_name_or_path"].as_str() else {
+            return Err(Failure::user(format!("{}: it names no base model", path.display())).with_hint(hint));
+        };
+        // An absolute path replaces the folder.
+        let base = folder.join(named);
+        if !base.is_dir() {
+            return Err(Failure::user(format!(
+                "{}: its base model `{named}` is not there ({})",
+                path.display(),
+                base.display()
+            ))
+            .with_hint(hint));
+        }
+        Ok(Folder { base, adapter })
+    }
+
+    /// Where the tokenizer lies. An adapter may come with one; one without has its base's.
+    pub fn words(&self) -> &Path {
+        let own = self.adapter.as_ref().filter(|folder| folder.join("tokenizer.json").exists());
+        own.unwrap_or(&self.base)
+    }
+}
+
+const LAYOUT: &str =
+    "a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json";
+
+/// Reads a model folder, or an adapter together with its base: weights and tokenizer, which must fit. The base's weights
+/// are kept in `precision`.
 ///
 /// # Errors
-/// No such folder, a file that is missing, cut short or of another kind, or a tokenizer of another model.
-pub fn open_model(folder: &Path) -> Result<(Model, Tokenizer)> {
-    if !folder.is_dir() {
-        return Err(Failure::user(format!("{}: there is no such model folder", folder.display()))
-            .with_hint("a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json"));
+/// No such folder, a file that is missing, cut short or of another kind, a tokenizer of another model, an adapter of
+/// another base, and those of [`Folder::open`].
+pub fn open_model(folder: &Path, base: Option<&Path>, precision: Precision) -> Result<(Model, Tokenizer)> {
+    let found = Folder::open(folder, base)?;
+    let words = found.words();
+    let tokenizer = Tokenizer::from_folder(words)?;
+    let config = Config::from_folder(&found.base)?;
+    check_vocabulary(&tokenizer, &config, words)?;
+    let model = Model::load_as(&found.base, precision)?;
+    match &found.adapter {
+        None => Ok((model, tokenizer)),
+        Some(adapter) => {
+            let adapter = Adapter::load(adapter, model.config())?;
+            let model = model.with_adapter(adapter).map_err(|error| {
+                Failure::from(error).at(format!("{} on {}", folder.display(), found.base.display()))
+            })?;
+            Ok((model, tokenizer))
+        }
     }
-    let tokenizer = Tokenizer::from_folder(folder)?;
-    let model = Model::load(folder)?;
-    let rows = model.config().vocab_size;
-    // An id without a row would read outside the embedding.
-    if tokenizer.vocabulary_size() > rows {
+}
+
+/// Refuses a tokenizer with ids that the model has no row for: such an id would read outside the embedding.
+fn check_vocabulary(tokenizer: &Tokenizer, config: &Config, folder: &Path) -> Result<()> {
+    let rows = config.vocab_size;
+    let hint = "the tokenizer belongs to another model; put the right tokenizer.json into the model folder";
+    let size = tokenizer.vocabulary_size();
+    if size > rows {
         return Err(Failure::user(format!(
-            "{}: the tokenizer has {} ids and the model only {rows} rows for them",
-            folder.display(),
-            tokenizer.vocabulary_size()
+            "{}: the tokenizer has {size} ids and the model only {rows} rows for them",
+            folder.display()
         ))
-        .with_hint(
-            "the tokenizer belongs to another model; put the right tokenizer.json into the model folder",
-        ));
+        .with_hint(hint));
     }
-    Ok((model, tokenizer))
+    match tokenizer.stop_ids().into_iter().chain([tokenizer.end_of_text()]).find(|&id| id as usize >= rows) {
+        None => Ok(()),
+        Some(id) => Err(Failure::user(format!(
+            "{}: the tokenizer's id {id} lies beyond the model's {rows} rows",
+            folder.display()
+        ))
+        .with_hint(hint)),
+    }
+}
+
+/// Writes a trained model: all weights, or the adapter with the name of its base where it has one; and its tokenizer.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_model(context: &Context<'_>, model: &Model, tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
+    if model.adapter().is_some() {
+        model.save_adapter(folder, Some(&base_name(context)?))?;
+    } else {
+        model.save(folder)?;
+    }
+    Ok(tokenizer.save(folder)?)
+}
+
+/// How an adapter in `checkpoints/` names its base: a base in the run folder by its place beside the adapter, so that the
+/// run folder can be moved; any other by its absolute path.
+fn base_name(context: &Context<'_>) -> Result<String> {
+    match &context.recipe.model.path {
+        None => Ok("../base".to_owned()),
+        Some(path) => {
+            let base = Folder::open(path, context.recipe.model.base.as_deref())?.base;
+            let absolute = fs_err::canonicalize(base)?;
+            Ok(absolute.to_string_lossy().into_owned())
+        }
+    }
+}
+
+/// Gives the model that SFT or PPO starts from an adapter, where the recipe asks for one and it has none.
+///
+/// # Errors
+/// An adapter of another shape than the recipe's.
+pub fn with_adapter(context: &Context<'_>, model: Model) -> Result<Model> {
+    let Some(lora) = &context.recipe.lora else { return Ok(model) };
+    match model.adapter().map(vul2safe_model::Adapter::config) {
+        None => {
+            let adapter = Adapter::new(lora.clone(), model.config(), context.seed("adapter"))?;
+            Ok(model.with_adapter(adapter)?)
+        }
+        Some(found) if same_shape(found, lora) => Ok(model),
+        Some(found) => Err(Failure::user(format!(
+            "the model to start from has an adapter of rank {} and alpha {} already, `[lora]` asks for another (rank {}, alpha {})",
+            found.rank, found.alpha, lora.rank, lora.alpha
+        ))
+        .with_hint("leave `[lora]` out to train the adapter that is there, or start from its base")),
+    }
+}
+
+/// Whether two adapters compute the same from the same matrices.
+fn same_shape(one: &LoraConfig, other: &LoraConfig) -> bool {
+    let sorted = |lora: &LoraConfig| {
+        let mut targets = lora.target_modules.clone();
+        targets.sort_unstable();
+        targets
+    };
+    one.rank == other.rank && one.scale() == other.scale() && sorted(one) == sorted(other)
 }

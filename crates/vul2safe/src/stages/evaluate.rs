@@ -10,7 +10,6 @@ use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
 use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
 use vul2safe_tokens::Tokenizer;
 
-use super::base::open_model;
 use super::prompts::{answer_text, request_text};
 use super::{Context, build, derive_seed};
 use crate::failure::{Failure, Result};
@@ -20,7 +19,7 @@ use crate::scoring::{AnswerText, References};
 use crate::words::word;
 
 /// Answers generated together: enough to fill the processor, few enough to show progress.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 
 /// Tasks of a suite.
 ///
@@ -152,7 +151,7 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let items = items(config, &pairs, context.seed("evaluation"))?;
     let folder = context.model_folder(name);
-    let (model, tokenizer) = open_model(&folder)?;
+    let (model, tokenizer) = context.open(&folder)?;
     let answered = answer_items(
         &model,
         &tokenizer,

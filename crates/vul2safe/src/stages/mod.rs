@@ -16,8 +16,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vul2safe_judge::Judge;
-use vul2safe_run::{RunFolder, write_atomic};
+use vul2safe_model::Model;
+use vul2safe_run::{Metrics, RunFolder, write_atomic};
 use vul2safe_sandbox::{Policy, Sandbox};
+use vul2safe_tokens::Tokenizer;
+use vul2safe_train::CallbackError;
 
 use crate::failure::{Failure, Result};
 use crate::progress::{Progress, duration};
@@ -43,6 +46,8 @@ pub struct RunOptions {
     pub allow_unprotected: bool,
     /// The last stage to carry out.
     pub until: Until,
+    /// Run even where the estimate says that the memory will not do.
+    pub ignore_memory_estimate: bool,
 }
 
 /// How far a run goes.
@@ -65,6 +70,9 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let resolved = recipe.to_toml()?;
     // What cannot work is found out before anything is written.
     check_arm_names(recipe)?;
+    if !options.ignore_memory_estimate {
+        crate::memory::check(recipe, options.until)?;
+    }
     let judge = open_judge(options.allow_unprotected)?;
     let run = RunFolder::create_or_resume(&out, &resolved, environment(recipe))?;
     progress.say(&format!("run folder {}", out.display()));
@@ -73,8 +81,10 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     context.stage("import", "reading vulnerability records", import::run)?;
     context.stage("build", "Vul2Safe: repair, verify, write implicit prompts", build::run)?;
     context.stage("base", "base model", base::run)?;
+    base::forget_training(&context)?;
     if recipe.sft.enabled {
         context.stage("sft", "SFT on prompt → secure function", sft::run)?;
+        sft::forget_training(&context)?;
     }
     if options.until == Until::Sft {
         return Ok(out);
@@ -107,6 +117,37 @@ fn check_arm_names(recipe: &Recipe) -> Result<()> {
         None => Ok(()),
         Some(name) => Err(Failure::user(format!("`arms.{name}`: a stage of the run has this name"))
             .with_hint("give the arm another name, such as `ppo-token`")),
+    }
+}
+
+/// The metrics of a training that may have been continued: what an interrupted one wrote of the steps that are done
+/// again is replaced.
+struct StepLog<'a> {
+    context: &'a Context<'a>,
+    stage: &'static str,
+    total: u64,
+    metrics: Option<Metrics>,
+}
+
+impl<'a> StepLog<'a> {
+    fn new(context: &'a Context<'a>, stage: &'static str, total: u64) -> Self {
+        StepLog { context, stage, total, metrics: None }
+    }
+
+    fn step(&mut self, step: u64, values: &[(&str, f64)]) -> std::result::Result<(), CallbackError> {
+        let metrics = match &mut self.metrics {
+            Some(metrics) => metrics,
+            None => {
+                if step > 0 {
+                    self.context.progress.say(&format!("  continuing after step {step}"));
+                }
+                self.metrics.insert(self.context.run.metrics_from(self.stage, step)?)
+            }
+        };
+        let loss = values.iter().find(|(name, _)| *name == "loss").map_or(f64::NAN, |(_, loss)| *loss);
+        self.context.progress.update(step, self.total, &format!("loss {loss:.3}"));
+        metrics.log(step, values)?;
+        Ok(())
     }
 }
 
@@ -171,6 +212,14 @@ impl Context<'_> {
     /// The model that every arm starts from.
     pub fn arm_start(&self) -> &'static str {
         if self.recipe.sft.enabled { "sft" } else { "base" }
+    }
+
+    /// Reads a model of this run, the base's weights in the recipe's precision.
+    pub fn open(&self, folder: &Path) -> Result<(Model, Tokenizer)> {
+        let model = &self.recipe.model;
+        // The base is given for the adapter to start from; those of the run name their base themselves.
+        let base = model.base.as_deref().filter(|_| model.path.as_deref() == Some(folder));
+        base::open_model(folder, base, model.precision)
     }
 
     /// Folder of a model of this run.

@@ -12,7 +12,7 @@ use vul2safe_train::{
     CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
 };
 
-use super::base::open_model;
+use super::base::{save_model, with_adapter};
 use super::evaluate::{Outcomes, make_sample};
 use super::prompts::{answer_text, prompt_ids, request_text};
 use super::{Context, build};
@@ -31,7 +31,9 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     let recipe = context.recipe;
     let arm = &recipe.arms[name];
     let start = context.model_folder(context.arm_start());
-    let (reference, tokenizer) = open_model(&start)?;
+    let (reference, tokenizer) = context.open(&start)?;
+    // With an adapter the reference shares the base's memory with the actor, which gets matrices of its own.
+    let reference = with_adapter(context, reference)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let train: Vec<&RepairPair> = pairs.iter().filter(|pair| pair.split == Split::Train).collect();
 
@@ -64,7 +66,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
         .collect::<Result<_>>()?;
 
     let checkpoint = training_checkpoint(context, name);
-    let (actor, mut state) = match PpoState::load(&checkpoint, &config)? {
+    let (actor, mut state) = match PpoState::load(&checkpoint, &config, Some(&reference))? {
         Some((actor, state)) => {
             context.progress.say(&format!("  continuing after update {}", state.update()));
             (actor, state)
@@ -120,8 +122,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     };
     let summary = ppo_from(&mut state, &actor, &reference, &prompts, &config, &mut score, &mut observe)?;
     let folder = context.model_folder(name);
-    actor.save(&folder)?;
-    tokenizer.save(&folder)?;
+    save_model(context, &actor, &tokenizer, &folder)?;
     describe(context, &summary, requests.len(), too_long, &references)
 }
 

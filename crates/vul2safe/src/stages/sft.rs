@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
 use vul2safe_tokens::Tokenizer;
-use vul2safe_train::{Example, SftConfig, sft};
+use vul2safe_train::{Checkpoint, Example, SftConfig, sft_from};
 
-use super::base::open_model;
+use super::base::{save_model, with_adapter};
 use super::prompts::{answer_ids, prompt_ids};
-use super::{Context, build};
+use super::{Context, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::words::thousands;
 
@@ -42,11 +42,22 @@ pub fn examples(pairs: &[RepairPair], tokenizer: &Tokenizer, longest: usize) -> 
     Ok(found)
 }
 
+/// Where SFT is kept to continue from.
+fn training_checkpoint(context: &Context<'_>) -> Checkpoint {
+    Checkpoint::new(context.run.file("checkpoints/sft-training"), context.recipe.sft.checkpoint_every)
+}
+
+/// Removes what the finished stage no longer needs to continue from.
+pub fn forget_training(context: &Context<'_>) -> Result<()> {
+    Ok(training_checkpoint(context).remove()?)
+}
+
 /// The stage.
 pub fn run(context: &Context<'_>) -> Result<Value> {
     let recipe = context.recipe;
     let start = context.model_folder("base");
-    let (model, tokenizer) = open_model(&start)?;
+    let (model, tokenizer) = context.open(&start)?;
+    let model = with_adapter(context, model)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     // The training's own bound counts as well, so that what it would leave out is counted here.
     let longest = recipe
@@ -76,19 +87,14 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let lengths: Vec<usize> =
         found.examples.iter().map(|example| example.prompt.len() + example.completion.len()).collect();
     let total = training.steps(&lengths) as u64;
-    let mut metrics = context.run.metrics("sft")?;
-    let mut last_loss = f64::NAN;
-    sft(&model, &found.examples, &training, &mut |step, values| {
-        if let Some((_, loss)) = values.iter().find(|(name, _)| *name == "loss") {
-            last_loss = *loss;
-        }
-        context.progress.update(step, total, &format!("loss {last_loss:.3}"));
-        metrics.log(step, values)?;
-        Ok(())
+    let checkpoint = training_checkpoint(context);
+    let mut log = StepLog::new(context, "sft", total);
+    let summary = sft_from(&model, &found.examples, &training, Some(&checkpoint), &mut |step, values| {
+        log.step(step, values)
     })?;
+    let last_loss = summary.last_loss;
     let folder = context.model_folder("sft");
-    model.save(&folder)?;
-    tokenizer.save(&folder)?;
+    save_model(context, &model, &tokenizer, &folder)?;
     Ok(json!({
         "line": format!(
             "{} of {} examples, loss {last_loss:.3}; left out as longer than {longest} tokens: {} prompts, {} pairs altogether",

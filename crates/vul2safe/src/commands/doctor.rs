@@ -1,0 +1,182 @@
+//! `doctor`.
+#![allow(
+    unexpected_cfgs,
+    reason = "without the engine's feature `cuda` the answer is that it is not built in"
+)]
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vul2safe_model::{
+    Config, DecodePrecision, LoraConfig, Precision, SamplingLoad, TrainingLoad, Workload, kernel_name,
+};
+use vul2safe_sandbox::Sandbox;
+
+use super::println;
+use crate::cli::DoctorArguments;
+use crate::failure::{Failure, Result};
+use crate::machine::{available_memory, program};
+use crate::memory::{UseMemory, file_bytes, size, there_is};
+use crate::stages::base::Folder;
+use crate::words::thousands;
+
+/// Whether this program was built for a graphics processor.
+const GPU: &str =
+    if cfg!(feature = "cuda") { "built in" } else { "not built in (build with --features cuda)" };
+
+pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
+    // A folder that cannot be read is told before anything else.
+    let table = arguments.model.as_deref().map(|folder| table(folder, arguments)).transpose()?;
+    if arguments.json { print_json(arguments, table) } else { print_text(arguments, table) }
+}
+
+/// The model's number of weights, and what each use of it takes.
+fn table(folder: &Path, arguments: &DoctorArguments) -> Result<(usize, Vec<UseMemory>)> {
+    let folder = Folder::open(folder, None)?;
+    let config = Config::from_folder(&folder.base)?;
+    let positions = config.max_position_embeddings;
+    if arguments.length > positions {
+        return Err(Failure::user(format!(
+            "--length {}: the model reads at most {positions} tokens",
+            arguments.length
+        ))
+        .with_hint("give a smaller number"));
+    }
+    let lora = LoraConfig { rank: arguments.lora_rank, ..LoraConfig::default() };
+    let tokens = arguments.tokens.max(arguments.length);
+    let training = |checkpointing| {
+        Some(TrainingLoad {
+            tokens,
+            longest: arguments.length,
+            rows: tokens,
+            checkpointing,
+            accumulation: true,
+            moments: true,
+        })
+    };
+    let plain = Workload {
+        config,
+        precision: Precision::Float32,
+        lora: None,
+        further_models: 0,
+        file_bytes: file_bytes(&folder.base),
+        threads: rayon::current_num_threads(),
+        training: None,
+        sampling: None,
+    };
+    let sampling = Some(SamplingLoad {
+        running: arguments.requests,
+        length: arguments.length,
+        precision: DecodePrecision::Float32,
+    });
+    let adapter = Workload { lora: Some(lora), ..plain.clone() };
+    let half = Workload { precision: Precision::Bfloat16, ..adapter.clone() };
+    let uses = [
+        ("sampling", Workload { sampling, ..plain.clone() }),
+        ("training, all weights", Workload { training: training(false), ..plain.clone() }),
+        ("the same with checkpointing", Workload { training: training(true), ..plain.clone() }),
+        ("LoRA", Workload { training: training(false), ..adapter }),
+        ("LoRA on bfloat16", Workload { training: training(false), ..half.clone() }),
+        ("the same with checkpointing", Workload { training: training(true), ..half }),
+    ];
+    let available = available_memory();
+    let rows = uses.into_iter().map(|(purpose, workload)| {
+        let estimate = workload.estimate();
+        UseMemory { purpose, estimate, fits: available.map(|available| estimate.needed <= available.bytes) }
+    });
+    Ok((plain.config.parameters(), rows.collect()))
+}
+
+fn compiler() -> Option<String> {
+    program(&["cc", "gcc", "clang"]).map(|path| path.display().to_string())
+}
+
+fn python() -> Option<String> {
+    program(&["python3"]).map(|path| path.display().to_string())
+}
+
+fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
+    let machine = vul2safe_run::machine();
+    println(&format!("vul2safe {}", env!("CARGO_PKG_VERSION")))?;
+    println(&format!(
+        "processor: {}, {} cores, {} kernels",
+        machine["processor"].as_str().unwrap_or("unknown"),
+        machine["cores"],
+        kernel_name()
+    ))?;
+    println(&format!("threads: {}", rayon::current_num_threads()))?;
+    println(&match available_memory() {
+        Some(available) => format!("memory: {}", there_is(available)),
+        None => "memory: this system does not say what is available".to_owned(),
+    })?;
+    println(&format!("GPU: {GPU}"))?;
+    println(&format!("C compiler: {}", compiler().as_deref().unwrap_or("not found in PATH")))?;
+    println(&format!("Python: {}", python().as_deref().unwrap_or("not found in PATH")))?;
+    let capabilities = Sandbox::capabilities();
+    let verdict =
+        if capabilities.protects() { "can run untrusted code" } else { "refuses to run untrusted code here" };
+    println(&format!("sandbox: {verdict}"))?;
+    for line in capabilities.enforced() {
+        println(&format!("  enforced  {line}"))?;
+    }
+    for line in capabilities.missing() {
+        println(&format!("  missing   {line}"))?;
+    }
+    let (Some((parameters, rows)), Some(folder)) = (table, &arguments.model) else { return Ok(()) };
+    println(&format!(
+        "model: {}, {} parameters; memory with micro-batches of {} tokens, sequences of {}, LoRA of rank {}, {} requests",
+        folder.display(),
+        thousands(parameters),
+        arguments.tokens.max(arguments.length),
+        arguments.length,
+        arguments.lora_rank,
+        arguments.requests
+    ))?;
+    println(&format!(
+        "  {:<28}{:>10}{:>10}{:>10}{:>13}{:>10}{:>10}",
+        "", "weights", "gradients", "moments", "activations", "cache", "peak"
+    ))?;
+    for UseMemory { purpose, estimate, fits } in rows {
+        let cell = |bytes: usize| if bytes == 0 { "–".to_owned() } else { size(bytes) };
+        let verdict = match fits {
+            Some(true) => "fits",
+            Some(false) => "does not fit",
+            None => "",
+        };
+        let row = format!(
+            "  {purpose:<28}{:>10}{:>10}{:>10}{:>13}{:>10}{:>10}  {verdict}",
+            cell(estimate.weights),
+            cell(estimate.gradients),
+            cell(estimate.moments),
+            cell(estimate.activations),
+            cell(estimate.cache),
+            size(estimate.needed),
+        );
+        println(row.trim_end())?;
+    }
+    Ok(())
+}
+
+fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
+    let capabilities = Sandbox::capabilities();
+    let mut value = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "machine": vul2safe_run::machine(),
+        "kernels": kernel_name(),
+        "threads": rayon::current_num_threads(),
+        "available_memory": available_memory(),
+        "cuda": cfg!(feature = "cuda"),
+        "c_compiler": compiler(),
+        "python": python(),
+        "sandbox": {
+            "protects": capabilities.protects(),
+            "enforced": capabilities.enforced(),
+            "missing": capabilities.missing(),
+        },
+        "model": Value::Null,
+    });
+    if let (Some((parameters, uses)), Some(folder)) = (table, &arguments.model) {
+        value["model"] = json!({ "folder": folder, "parameters": parameters, "uses": uses });
+    }
+    println(&value.to_string())
+}

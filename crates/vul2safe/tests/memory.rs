@@ -1,0 +1,231 @@
+//! The memory estimate against the measured peaks of real runs.
+//!
+//! Peaks belong to processes: each case runs in a child of this test, which tells its own `VmHWM`.
+
+use std::process::Command;
+
+use vul2safe_model::{
+    Adapter, Config, DecodePrecision, GenerateOptions, LoraConfig, Model, Packed, Pass, Precision,
+    SamplingLoad, SamplingOptions, TrainingLoad, Workload,
+};
+use vul2safe_train::{AdamW, OptimizerConfig};
+
+const THREADS: usize = 2;
+/// In a child: which case to run.
+const CASE: &str = "VUL2SAFE_MEMORY_CASE";
+
+struct Case {
+    name: &'static str,
+    workload: Workload,
+    /// Sequences of a micro-batch.
+    sequences: usize,
+    /// Micro-batches of a step.
+    passes: usize,
+}
+
+fn training(sequences: usize, length: usize) -> TrainingLoad {
+    TrainingLoad {
+        tokens: sequences * length,
+        longest: length,
+        rows: sequences * (length - 1),
+        checkpointing: false,
+        accumulation: false,
+        moments: true,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let small = Config::new(4096, 256, 768, 6, 4, 2);
+    let middle = Config::new(8192, 512, 1536, 8, 8, 2);
+    let wide = Config::new(50_000, 256, 768, 4, 4, 2);
+    let qwen3 =
+        Config { model_type: "qwen3".into(), head_dim: Some(64), ..Config::new(4096, 384, 1152, 6, 6, 2) };
+    let plain = |config: &Config| Workload {
+        config: config.clone(),
+        precision: Precision::Float32,
+        lora: None,
+        further_models: 0,
+        file_bytes: 0,
+        threads: THREADS,
+        training: None,
+        sampling: None,
+    };
+    let full = |name, config: &Config, sequences, length| Case {
+        name,
+        workload: Workload { training: Some(training(sequences, length)), ..plain(config) },
+        sequences,
+        passes: 1,
+    };
+    let checkpointing = |case: Case| Case {
+        workload: Workload {
+            training: case.workload.training.map(|load| TrainingLoad { checkpointing: true, ..load }),
+            ..case.workload
+        },
+        ..case
+    };
+    let accumulation = |case: Case| Case {
+        workload: Workload {
+            training: case.workload.training.map(|load| TrainingLoad { accumulation: true, ..load }),
+            ..case.workload
+        },
+        passes: 2,
+        ..case
+    };
+    let adapter = |case: Case, precision| Case {
+        workload: Workload { lora: Some(LoraConfig::default()), precision, ..case.workload },
+        ..case
+    };
+    let sampling = |name, config: &Config, running, precision| Case {
+        name,
+        workload: Workload {
+            sampling: Some(SamplingLoad { running, length: 256, precision }),
+            ..plain(config)
+        },
+        sequences: 0,
+        passes: 0,
+    };
+    let bfloat16 =
+        |case: Case| Case { workload: Workload { precision: Precision::Bfloat16, ..case.workload }, ..case };
+    vec![
+        full("small, all weights", &small, 8, 256),
+        checkpointing(full("small, checkpointing", &small, 8, 256)),
+        accumulation(full("small, two micro-batches", &small, 4, 256)),
+        full("middle, all weights", &middle, 8, 256),
+        checkpointing(full("middle, checkpointing", &middle, 8, 256)),
+        accumulation(full("middle, two micro-batches", &middle, 2, 512)),
+        full("middle, one long sequence", &middle, 1, 2048),
+        full("Qwen3", &qwen3, 8, 128),
+        full("large vocabulary", &wide, 4, 256),
+        adapter(full("LoRA", &middle, 8, 256), Precision::Float32),
+        adapter(full("LoRA on bfloat16", &middle, 8, 256), Precision::Bfloat16),
+        adapter(checkpointing(full("LoRA on bfloat16, checkpointing", &middle, 8, 256)), Precision::Bfloat16),
+        adapter(full("LoRA on bfloat16, large vocabulary", &wide, 4, 256), Precision::Bfloat16),
+        sampling("sampling", &middle, 32, DecodePrecision::Float32),
+        sampling("sampling, small model", &small, 32, DecodePrecision::Float32),
+        sampling("sampling, large vocabulary", &wide, 32, DecodePrecision::Float32),
+        sampling("sampling in bfloat16", &middle, 32, DecodePrecision::Bfloat16),
+        sampling("sampling in bytes", &middle, 32, DecodePrecision::Int8),
+        bfloat16(sampling("sampling a bfloat16 base", &middle, 32, DecodePrecision::Float32)),
+        adapter(
+            sampling("sampling with an adapter", &middle, 32, DecodePrecision::Float32),
+            Precision::Float32,
+        ),
+    ]
+}
+
+/// A field of /proc/self/status in bytes.
+fn memory(field: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect(field);
+    let kib: usize = line.split_whitespace().next().expect("a number").parse().expect("a number");
+    kib << 10
+}
+
+/// Does the work of a case for real.
+fn carry_out(case: &Case) {
+    let workload = &case.workload;
+    rayon::ThreadPoolBuilder::new().num_threads(THREADS).build_global().expect("the first use");
+    let folder = std::env::var_os("VUL2SAFE_MEMORY_MODEL").map(std::path::PathBuf::from).expect("a model");
+    let mut model = Model::load_as(&folder, workload.precision).expect("a model");
+    if let Some(lora) = &workload.lora {
+        let adapter = Adapter::new(lora.clone(), model.config(), 2).expect("an adapter");
+        model = model.with_adapter(adapter).expect("it fits");
+    }
+    let vocabulary = model.config().vocab_size;
+    let ids = |from: usize, count: usize| -> Vec<u32> {
+        (from..from + count).map(|at| ((at * 7919 + at * at * 31) % vocabulary) as u32).collect()
+    };
+    if let Some(load) = workload.training {
+        model.set_checkpointing(load.checkpointing);
+        let mut optimizer = AdamW::new(model.parameters(), OptimizerConfig::default());
+        for step in 0..2 {
+            for pass in 0..case.passes {
+                let sequences: Vec<Vec<u32>> = (0..case.sequences)
+                    .map(|sequence| ids(100_003 * (sequence + 8 * (pass + 2 * step)), load.longest))
+                    .collect();
+                let packed = Packed::new(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                let rows: Vec<u32> =
+                    packed.offsets.windows(2).flat_map(|pair| pair[0]..pair[1] - 1).collect();
+                let targets: Vec<u32> = rows.iter().map(|&row| packed.ids[row as usize + 1]).collect();
+                let gradient = vec![-1.0 / rows.len() as f32; rows.len()];
+                model.learn(&packed, &rows, &targets, &gradient, Pass::default()).expect("a pass");
+            }
+            optimizer.step(1e-4).expect("a step");
+        }
+    }
+    if let Some(load) = workload.sampling {
+        let prompt = load.length / 4;
+        let prompts: Vec<Vec<u32>> = (0..load.running).map(|request| ids(request * 977, prompt)).collect();
+        let options = SamplingOptions {
+            maximum_new_tokens: load.length - prompt,
+            temperature: 1.0,
+            ..SamplingOptions::default()
+        };
+        let together = GenerateOptions { precision: load.precision, ..GenerateOptions::default() };
+        let options = vec![options; prompts.len()];
+        let answers = model.generate_with(&prompts, &options, together).expect("answers");
+        assert!(answers.iter().all(|answer| answer.ids.len() == load.length - prompt));
+    }
+}
+
+#[test]
+fn estimates_lie_within_15_percent_of_the_measured_peak() {
+    let wanted = std::env::var(CASE).ok();
+    if let Some(name) = wanted {
+        let case = cases().into_iter().find(|case| case.name == name).expect("a case");
+        carry_out(&case);
+        println!("measured={}", memory("VmHWM"));
+        return;
+    }
+    if !cfg!(target_os = "linux") {
+        println!("left out: only Linux tells a process its peak");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for mut case in cases() {
+        let model = folder.path().join("model");
+        Model::random(case.workload.config.clone(), 1).expect("a model").save(&model).expect("saved");
+        case.workload.file_bytes =
+            std::fs::metadata(model.join("model.safetensors")).expect("weights").len() as usize;
+        let child = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "estimates_lie_within_15_percent_of_the_measured_peak", "--nocapture"])
+            .env(CASE, case.name)
+            .env("VUL2SAFE_MEMORY_MODEL", &model)
+            .output()
+            .expect("a child");
+        let text = String::from_utf8_lossy(&child.stdout).into_owned();
+        assert!(child.status.success(), "{}: {text}{}", case.name, String::from_utf8_lossy(&child.stderr));
+        let measured: usize = text
+            .split("measured=")
+            .nth(1)
+            .and_then(|rest| rest.lines().next()?.trim().parse().ok())
+            .unwrap_or_else(|| panic!("{}: {text}", case.name));
+        let estimate = case.workload.estimate();
+        let ratio = estimate.total as f64 / measured as f64;
+        let mib = |bytes: usize| bytes >> 20;
+        println!(
+            "{:<40} estimate {:>5} MiB, measured {:>5} MiB, ratio {ratio:.3}   {:?}",
+            case.name,
+            mib(estimate.total),
+            mib(measured),
+            [
+                estimate.weights,
+                estimate.gradients,
+                estimate.moments,
+                estimate.activations,
+                estimate.head,
+                estimate.scratch,
+                estimate.cache,
+                estimate.decoding,
+                estimate.other,
+                estimate.mapped
+            ]
+            .map(mib),
+        );
+        if (ratio - 1.0).abs() > 0.15 {
+            wrong.push(format!("{}: {ratio:.3}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
