@@ -45,3 +45,9 @@ pub use ppo::{
 pub use supervised::{
     Example, PretrainConfig, SftConfig, TrainSummary, pretrain, pretrain_from, sft, sft_from,
 };
+
+/// Says which weight of a model is NaN or infinite, if one is.
+fn broken_weight(model: &vul2safe_model::Model) -> Option<String> {
+    let (name, place, value) = model.first_not_finite()?;
+    Some(format!("number {place} of {name} is {value}"))
+}

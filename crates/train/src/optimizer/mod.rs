@@ -63,13 +63,14 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// The learning rate of step `step` (from 0) of `steps`.
+    /// The learning rate of step `step` (from 0) of `steps`: the first after the warm-up has all of it, the last
+    /// `final_share`.
     pub fn rate(&self, step: u64, steps: u64) -> f64 {
         let warmup = self.warmup_steps as u64;
         if step < warmup {
             return self.learning_rate * (step + 1) as f64 / warmup as f64;
         }
-        let length = steps.saturating_sub(warmup).max(1);
+        let length = steps.saturating_sub(warmup + 1).max(1);
         let progress = ((step - warmup) as f64 / length as f64).min(1.0);
         let share = match self.schedule {
             Schedule::Constant => return self.learning_rate,

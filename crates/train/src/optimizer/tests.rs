@@ -31,9 +31,13 @@ fn schedules_by_hand() {
         ..Default::default()
     };
     let cosine = config(Schedule::Cosine);
-    assert_eq!([cosine.rate(0, 14), cosine.rate(3, 14), cosine.rate(4, 14)], [0.25, 1.0, 1.0]);
-    assert!((cosine.rate(9, 14) - 0.55).abs() < 1e-12 && (cosine.rate(14, 14) - 0.1).abs() < 1e-12);
-    assert!((config(Schedule::Linear).rate(9, 14) - 0.55).abs() < 1e-12);
+    assert_eq!([cosine.rate(0, 15), cosine.rate(3, 15), cosine.rate(4, 15)], [0.25, 1.0, 1.0]);
+    assert!((cosine.rate(9, 15) - 0.55).abs() < 1e-12);
+    assert!((config(Schedule::Linear).rate(9, 15) - 0.55).abs() < 1e-12);
+    // The last step of 15 has the final share, and so has whatever should follow it.
+    for schedule in [Schedule::Cosine, Schedule::Linear] {
+        assert!([14, 15, 99].iter().all(|step| (config(schedule).rate(*step, 15) - 0.1).abs() < 1e-12));
+    }
     assert_eq!(config(Schedule::Constant).rate(13, 14), 1.0);
     assert_eq!(OptimizerConfig { warmup_steps: 0, ..config(Schedule::Linear) }.rate(0, 1), 1.0);
 }

@@ -62,7 +62,9 @@ use self::{
     experience::{Episode, Experience},
     update::UpdateStatistics,
 };
-use crate::{CallbackError, TrainError, checkpointing::Checkpointing, math::explained_variance};
+use crate::{
+    CallbackError, TrainError, broken_weight, checkpointing::Checkpointing, math::explained_variance,
+};
 
 /// A request to sample answers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,7 +247,7 @@ pub fn update_on(
     let _checkpointing = Checkpointing::set(actor, config.gradient_checkpointing);
     let coefficient = state.kl_coefficient;
     let experience = experience::gather(actor, reference, episodes, state, config)?;
-    check_health(&experience, config, update)?;
+    check_health(actor, &experience, config, update)?;
     let statistics = update::train(actor, &experience, state, config)?;
     if let Some(adaptive) = config.kl.adaptive {
         state.kl_coefficient = adaptive.update(coefficient, experience.kl_answer, experience.episodes.len());
@@ -287,15 +289,21 @@ fn check_prompts(prompts: &[PpoPrompt], config: &PpoConfig, actor: &Model) -> Re
 }
 
 /// Stops before an update that would train on the wreck of a policy.
-fn check_health(experience: &Experience, config: &PpoConfig, update: u64) -> Result<(), TrainError> {
+fn check_health(
+    actor: &Model,
+    experience: &Experience,
+    config: &PpoConfig,
+    update: u64,
+) -> Result<(), TrainError> {
     for (what, value) in
         [("the entropy", experience.entropy), ("the divergence from the reference", experience.kl_token)]
     {
         if !value.is_finite() {
             let batch = format!("of {} answers", experience.episodes.len());
+            let place = broken_weight(actor).map_or(String::new(), |weight| format!(" ({weight})"));
             return Err(TrainError::NotFinite {
                 stage: "ppo",
-                what: what.to_owned(),
+                what: format!("{what}{place}"),
                 value,
                 step: update,
                 batch,

@@ -28,6 +28,8 @@ pub struct PpoState {
     pub(super) head: ValueHead,
     pub(super) actor_optimizer: AdamW,
     pub(super) value_optimizer: AdamW,
+    /// What a checkpoint must agree in to be gone on with.
+    settings: Vec<String>,
 }
 
 /// The small part of the state, as it stands in `state.json`.
@@ -39,6 +41,8 @@ struct Counters {
     value_started: bool,
     rollouts: u64,
     unscored: u64,
+    /// The configuration, a field a line.
+    settings: Vec<String>,
 }
 
 const MODEL: &str = "model";
@@ -69,6 +73,7 @@ impl PpoState {
             actor_optimizer: AdamW::new(actor.parameters(), config.optimizer.clone()),
             value_optimizer: AdamW::new(head.parameters(), value_optimizer),
             head,
+            settings: settings(actor, config),
         })
     }
 
@@ -103,6 +108,7 @@ impl PpoState {
                 value_started: self.value_started,
                 rollouts: self.rollouts,
                 unscored: self.unscored,
+                settings: self.settings.clone(),
             };
             checkpoint::write_json(&folder.join(COUNTERS), &counters)
         })
@@ -123,8 +129,8 @@ impl PpoState {
     /// itself does not count); the actor shares its memory. A checkpoint of a whole model needs none.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] for a folder that is cut short, of another configuration, or with an adapter for which no
-    /// base was given; [`vul2safe_model::ModelError::OtherBase`] for another base; the model's own.
+    /// [`TrainError::OtherCheckpoint`] for another configuration; [`TrainError::Checkpoint`] for a folder that is cut short, or
+    /// with an adapter for which no base was given; [`vul2safe_model::ModelError::OtherBase`] for another base; the model's own.
     pub fn load(
         folder: &Path,
         config: &PpoConfig,
@@ -142,6 +148,9 @@ impl PpoState {
             }
         };
         let mut state = Self::new(&actor, config)?;
+        if let Some(difference) = checkpoint::first_difference(&state.settings, &counters.settings) {
+            return Err(TrainError::OtherCheckpoint { path: folder, difference });
+        }
         state.head.load(&folder.join(HEAD))?;
         state.actor_optimizer.load(&folder.join(ACTOR_OPTIMIZER))?;
         state.value_optimizer.load(&folder.join(VALUE_OPTIMIZER))?;
@@ -152,4 +161,18 @@ impl PpoState {
         state.unscored = counters.unscored;
         Ok(Some((actor, state)))
     }
+}
+
+/// The settings that change a number of the run, and the adapter's.
+fn settings(actor: &Model, config: &PpoConfig) -> Vec<String> {
+    let defaults = PpoConfig::default();
+    let mut lines = checkpoint::settings(&PpoConfig {
+        gradient_checkpointing: defaults.gradient_checkpointing,
+        maximum_unscored_share: defaults.maximum_unscored_share,
+        minimum_entropy: defaults.minimum_entropy,
+        sample_every: defaults.sample_every,
+        ..config.clone()
+    });
+    lines.extend(actor.adapter().into_iter().flat_map(|adapter| checkpoint::settings(adapter.config())));
+    lines
 }

@@ -9,7 +9,7 @@ use super::{
     state::PpoState,
 };
 use crate::{
-    TrainError,
+    TrainError, broken_weight,
     math::{
         BatchTotals, PolicyTokens, ValueTokens, kl, kl_gradient, policy_loss, token_weights, value_loss,
         weighted_sum,
@@ -108,8 +108,10 @@ pub(super) fn train(
             {
                 if !norm.is_finite() {
                     let all = [actor.parameters(), state.head.parameters()].concat();
-                    let place = gradients::first_not_finite(&all).unwrap_or_default();
-                    return Err(named(&format!("{what} (first in {place})"), norm));
+                    let place = broken_weight(actor).unwrap_or_else(|| {
+                        format!("first in {}", gradients::first_not_finite(&all).unwrap_or_default())
+                    });
+                    return Err(named(&format!("{what} ({place})"), norm));
                 }
             }
             state.actor_optimizer.step(rate)?;

@@ -21,7 +21,7 @@ use vul2safe_model::{Model, Packed, Pass};
 
 use self::sequences::Sequence;
 use crate::{
-    CallbackError, Checkpoint, TrainError, batches,
+    CallbackError, Checkpoint, TrainError, batches, broken_weight,
     checkpoint::{Identity, Progress, settings},
     checkpointing::Checkpointing,
     optimizer::{AdamW, OptimizerConfig, gradients},
@@ -335,18 +335,18 @@ fn run(
         };
         let loss = loss_and_gradients(model, sequences, &lengths, batch, settings, step)?;
         if !loss.is_finite() {
-            let place = model.first_not_finite();
-            let place = place.map_or(String::new(), |(name, place, value)| {
-                format!(" (number {place} of {name} is {value})")
-            });
+            let place = broken_weight(model).map_or(String::new(), |weight| format!(" ({weight})"));
             return Err(not_finite(&format!("the loss{place}"), loss));
         }
         let check_norm = |norm: f64| {
             if norm.is_finite() {
                 return Ok(norm);
             }
-            let place = gradients::first_not_finite(model.parameters()).unwrap_or_default();
-            Err(not_finite(&format!("the gradient norm (first in {place})"), norm))
+            // A broken weight can leave the loss finite and breaks the gradients of others before its own.
+            let place = broken_weight(model).unwrap_or_else(|| {
+                format!("first in {}", gradients::first_not_finite(model.parameters()).unwrap_or_default())
+            });
+            Err(not_finite(&format!("the gradient norm ({place})"), norm))
         };
         if let Some(checkpoint) =
             checkpoint.filter(|checkpoint| step > first && checkpoint.is_due(step, planned))
@@ -449,3 +449,6 @@ fn describe(batch: &[usize], sequences: &[Sequence<'_>]) -> String {
     let more = if batch.len() > names.len() { ", …" } else { "" };
     format!("of {} sequences (items {}{more})", batch.len(), names.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

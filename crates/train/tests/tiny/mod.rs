@@ -2,14 +2,20 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
-use vul2safe_model::{Config, Model, Packed};
+use vul2safe_model::{Adapter, Config, LoraConfig, Model, Packed};
 
 /// Hidden 32, two layers, 260 ids.
 pub fn model(seed: u64) -> Model {
     Model::random(Config::new(260, 32, 64, 2, 4, 2), seed).unwrap()
 }
 
-/// All weights, for comparison to the bit.
+/// The same base with an adapter of its own.
+pub fn adapted(base: &Model, dropout: f32) -> Model {
+    let config = LoraConfig { rank: 4, alpha: 8.0, dropout, ..LoraConfig::default() };
+    base.with_adapter(Adapter::new(config, base.config(), 3).unwrap()).unwrap()
+}
+
+/// All trainable weights, for comparison to the bit.
 pub fn weights(model: &Model) -> Vec<Vec<f32>> {
     model.parameters().iter().map(|parameter| parameter.numbers()).collect()
 }
