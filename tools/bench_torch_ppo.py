@@ -68,8 +68,8 @@ def update(options):
 
     with open(os.path.join(options.model, "rollouts.json"), encoding="ascii") as file:
         rollouts = json.load(file)
-    ids = torch.tensor(rollouts["ids"])
-    prompt, rewards = rollouts["prompt"], torch.tensor(rollouts["rewards"])
+    ids = torch.tensor(rollouts["ids"][: options.sequences])
+    prompt, rewards = rollouts["prompt"], torch.tensor(rollouts["rewards"][: options.sequences])
     tokens = rewards.numel()
 
     def forward(sequence, entropy=False, values=True):
@@ -144,6 +144,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the folder made by the bench's --prepare")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sequences", type=int, default=8, help="of the 8, the first so many")
     parser.add_argument("--keep", action="store_true", help="no gradient checkpointing")
     parser.add_argument("--bfloat16", action="store_true", help="keep the base in two bytes a number")
     print(json.dumps(update(parser.parse_args())))

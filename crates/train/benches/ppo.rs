@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! cargo bench -p vul2safe-train --bench ppo -- --prepare DIR
-//! cargo bench -p vul2safe-train --bench ppo -- --model DIR [--threads 2] [--micro-tokens 1024] [--keep] [--bfloat16]
+//! cargo bench -p vul2safe-train --bench ppo -- --model DIR [--threads 2] [--micro-tokens 1024] [--sequences 8] [--keep]
+//!     [--bfloat16]
 //! ```
 //!
 //! `--prepare` writes random weights, an adapter of rank 16 on all projections and `rollouts.json`: 8 sequences of 1,024
 //! tokens, 256 of them prompt, with a reward on some tokens. The update: log-probs of the sampling policy and of the
 //! reference (the base without its adapter, on the same memory), values, advantages, forward and backward through actor and
-//! value head with gradient checkpointing (`--keep`: without), one optimiser step. `--bfloat16` keeps the base in two bytes
-//! a number.
+//! value head with gradient checkpointing (`--keep`: without), one optimiser step. `--sequences` takes the first so many of
+//! the 8, for a shorter measurement. `--bfloat16` keeps the base in two bytes a number.
 //!
 //! Prints one JSON object, as `tools/bench_torch_ppo.py` does for torch, transformers and PEFT with the same folder.
 
@@ -45,6 +46,7 @@ struct Options {
     model: PathBuf,
     threads: usize,
     micro_tokens: usize,
+    sequences: usize,
     checkpointing: bool,
     precision: Precision,
 }
@@ -56,6 +58,7 @@ impl Options {
             model: PathBuf::new(),
             threads: 2,
             micro_tokens: 1024,
+            sequences: SEQUENCES,
             checkpointing: true,
             precision: Precision::Float32,
         };
@@ -67,6 +70,7 @@ impl Options {
                 "--model" => options.model = value()?.into(),
                 "--threads" => options.threads = value()?.parse()?,
                 "--micro-tokens" => options.micro_tokens = value()?.parse()?,
+                "--sequences" => options.sequences = value()?.parse()?,
                 "--keep" => options.checkpointing = false,
                 "--bfloat16" => options.precision = Precision::Bfloat16,
                 // What `cargo bench` adds.
@@ -179,6 +183,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rollouts: Vec<Rollout> = given
         .ids
         .iter()
+        .take(options.sequences)
         .map(|ids| Rollout {
             prompt: 0,
             ids: ids.clone(),
@@ -190,6 +195,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scores: Vec<Score> = given
         .rewards
         .into_iter()
+        .take(options.sequences)
         .map(|rewards| {
             let (total, reasons) = (rewards.iter().sum(), vec![Vec::new(); rewards.len()]);
             Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })

@@ -8,7 +8,7 @@ use vul2safe_model::Model;
 use vul2safe_reward::{Score, Scored};
 use vul2safe_train::{
     Control, KlConfig, KlPlacement, OptimizerConfig, PpoConfig, PpoPrompt, PpoState, Rollout, Schedule,
-    TrainError, ValueConfig, math::KlEstimator, ppo, ppo_from,
+    TrainError, ValueConfig, math::KlEstimator, ppo, ppo_from, update_on,
 };
 
 fn scored(rewards: Vec<f32>) -> Score {
@@ -297,4 +297,58 @@ fn the_entropy_bonus_keeps_entropy_up() {
     let entropy =
         |entropy_coefficient| run(&PpoConfig { updates: 6, entropy_coefficient, ..config() }).1[5]["entropy"];
     assert!(entropy(0.5) > entropy(0.0));
+}
+
+/// Four answers as a sampler elsewhere may have made them.
+fn given() -> (Vec<Rollout>, Vec<Score>) {
+    let rollouts: Vec<Rollout> = (0..4u32)
+        .map(|index| {
+            let ids: Vec<u32> = (0..9 + index).map(|at| (at * 31 + index * 57) % 250).collect();
+            let log_probs = vec![-5.0; ids.len() - 3];
+            Rollout { prompt: 0, ids, prompt_length: 3, log_probs, finished: true }
+        })
+        .collect();
+    let scores = by_id(&rollouts);
+    (rollouts, scores)
+}
+
+#[test]
+fn an_update_on_given_answers_trains_and_counts() {
+    let (actor, reference) = (tiny::model(3), tiny::model(3));
+    let config = config();
+    let mut state = PpoState::new(&actor, &config).unwrap();
+    let (rollouts, scores) = given();
+    let metrics: Metrics =
+        update_on(&mut state, &actor, &reference, &rollouts, &scores, &config).unwrap().into_iter().collect();
+    assert_eq!((state.update(), metrics["steps"], metrics["first_ratio_error"]), (1, 4.0, 0.0));
+    assert!(metrics["seconds_old"] + metrics["seconds_reference"] < metrics["seconds_update"]);
+    assert_ne!(tiny::weights(&actor), tiny::weights(&reference));
+    for prompt_length in [0, 99] {
+        let broken: Vec<Rollout> =
+            rollouts.iter().map(|rollout| Rollout { prompt_length, ..rollout.clone() }).collect();
+        let error = update_on(&mut state, &actor, &reference, &broken, &scores, &config).unwrap_err();
+        assert!(matches!(error, TrainError::NoData { .. }), "{error}");
+    }
+    assert_eq!(state.update(), 1);
+}
+
+#[test]
+fn a_poisoned_weight_is_named_and_nothing_moves() {
+    let (actor, reference) = (tiny::model(3), tiny::model(3));
+    let config = config();
+    let (rollouts, scores) = given();
+    for place in [1, 3] {
+        let poisoned = &actor.parameters()[place];
+        let (good, mut numbers) = (poisoned.numbers(), poisoned.numbers());
+        numbers[5] = f32::NAN;
+        poisoned.set(&numbers).unwrap();
+        let mut state = PpoState::new(&actor, &config).unwrap();
+        let error = update_on(&mut state, &actor, &reference, &rollouts, &scores, &config).unwrap_err();
+        let named = format!("number 5 of {}", poisoned.name());
+        assert!(matches!(error, TrainError::NotFinite { step: 0, .. }), "{error}");
+        assert!(error.to_string().contains(&named) && error.hint().is_some(), "{error}");
+        assert_eq!(state.update(), 0);
+        poisoned.set(&good).unwrap();
+        assert_eq!(tiny::weights(&actor), tiny::weights(&reference));
+    }
 }
