@@ -152,7 +152,7 @@ def main():
             command.add_argument("--in-turn", action="store_true", help="wait for a line on stdin before each round")
         else:
             command.add_argument("--engine", required=True, help="the built bench program")
-            command.add_argument("--micro-tokens", type=int, default=2048, help="tokens in a pass of the engine")
+            command.add_argument("--micro-tokens", type=int, default=1024, help="tokens in a pass of the engine")
             command.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
     result = options.action(options)

@@ -13,8 +13,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use vul2safe_model::{Adapter, Config, LoraConfig, Model, Packed, Precision, RopeParameters, Target};
 
 const TEXT: [u32; 40] = [
-    1, 17, 260, 0, 5, 33, 2, 40, 9, 100, 101, 102, 7, 7, 7, 250, 199, 31, 64, 8, 21, 22, 23, 90, 180, 3, 77, 131,
-    55, 12, 240, 6, 66, 166, 211, 19, 45, 145, 245, 4,
+    1, 17, 260, 0, 5, 33, 2, 40, 9, 100, 101, 102, 7, 7, 7, 250, 199, 31, 64, 8, 21, 22, 23, 90, 180, 3, 77,
+    131, 55, 12, 240, 6, 66, 166, 211, 19, 45, 145, 245, 4,
 ];
 
 fn configs() -> Vec<(&'static str, Config)> {
@@ -30,8 +30,7 @@ fn configs() -> Vec<(&'static str, Config)> {
         original_max_position_embeddings: Some(64),
         ..RopeParameters::default()
     };
-    let llama3 =
-        RopeParameters { low_freq_factor: Some(1.0), high_freq_factor: Some(4.0), ..rope("llama3") };
+    let llama3 = RopeParameters { low_freq_factor: Some(1.0), high_freq_factor: Some(4.0), ..rope("llama3") };
     vec![
         ("qwen2-tied", base("qwen2")),
         ("qwen2-untied", Config { tie_word_embeddings: false, ..base("qwen2") }),

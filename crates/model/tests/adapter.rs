@@ -134,8 +134,9 @@ fn merging_gives_the_same_logits_and_text_and_unmerging_the_base() {
     let merged = adapted.merge().expect("merging");
     assert!(merged.adapter().is_none() && farthest(&logits(&merged), &logits(&adapted)) < 1e-3);
     let greedy = SamplingOptions { temperature: 0.0, maximum_new_tokens: 12, ..SamplingOptions::default() };
-    let text =
-        |model: &Model| model.generate(&[TEXT.to_vec()], &[greedy.clone()]).expect("text").remove(0).ids;
+    let text = |model: &Model| {
+        model.generate(&[TEXT.to_vec()], std::slice::from_ref(&greedy)).expect("text").remove(0).ids
+    };
     assert_eq!(text(&merged), text(&adapted));
     let unmerged = merged.unmerge(&adapter).expect("unmerging");
     assert!(farthest(&logits(&unmerged), &logits(&base)) < 1e-3);

@@ -407,12 +407,13 @@ fn shards_in_every_number_type_that_is_read_load() {
 #[test]
 fn a_number_type_that_is_not_read_and_numbers_that_are_none_are_named() {
     use safetensors::tensor::{Dtype, TensorView};
+    type Change<'a> = &'a dyn Fn(&str, &TensorView<'_>) -> (Dtype, Vec<u8>);
     let folder = tempfile::tempdir().expect("a temporary folder");
     saved(folder.path());
     let path = folder.path().join("model.safetensors");
     let bytes = std::fs::read(&path).expect("reading");
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
-    let rewritten = |change: &dyn Fn(&str, &TensorView<'_>) -> (Dtype, Vec<u8>)| {
+    let rewritten = |change: Change<'_>| {
         let all: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = tensors
             .iter()
             .map(|(name, view)| {

@@ -223,9 +223,9 @@ mod tests {
             0.177_827_94,
             0.031_622_78,
             0.004_217_56,
-            0.000_5,
+            5e-4,
             4.445_698_5e-5,
-            7.905_693_6e-6,
+            7.905_694e-6,
             1.405_853_4e-6,
         ];
         let (got, factor) = config.rotary_frequencies();
@@ -238,7 +238,7 @@ mod tests {
         let config = config(r#""rope_parameters":{"rope_type":"linear","rope_theta":10000.0,"factor":4.0}"#);
         config.check().expect("supported");
         let want =
-            [0.25, 0.079_056_94, 0.025, 0.007_905_695, 0.002_5, 0.000_790_569_5, 0.000_25, 7.905_694_4e-5];
+            [0.25, 0.079_056_94, 0.025, 0.007_905_695, 0.002_5, 0.000_790_569_5, 0.000_25, 7.905_694e-5];
         close(&config.rotary_frequencies().0, &want);
     }
 

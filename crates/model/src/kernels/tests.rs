@@ -215,7 +215,7 @@ fn blocked_attention_agrees_with_plain_attention() {
     let want = plain_attention(&qkv, &offsets, HEADS);
     close(&out, &want, 1e-5);
     // The cached form: first some positions that several sequences may share, then the rest, some rows at a time.
-    let rotary = Rotary::new(1, &vec![1.0; HEADS.width / 2], 1.0);
+    let rotary = Rotary::new(1, &[1.0; HEADS.width / 2], 1.0);
     for (start, end) in offsets.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize)) {
         let length = end - start;
         for (shared, rows) in

@@ -1,8 +1,4 @@
 //! `doctor`.
-#![allow(
-    unexpected_cfgs,
-    reason = "without the engine's feature `cuda` the answer is that it is not built in"
-)]
 
 use std::path::Path;
 
