@@ -212,6 +212,7 @@ impl Judge {
                 processes: submission.processes,
                 ..Limits::default()
             },
+            ..Job::default()
         };
         Told::new(&self.sandbox.run(&job), &nonces)
     }
