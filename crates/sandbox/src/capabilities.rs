@@ -49,6 +49,26 @@ impl Capabilities {
         }
     }
 
+    /// What both have. Namespaces that an ordinary user gets only inside a user namespace go with it.
+    pub(crate) fn both(&self, other: &Capabilities) -> Capabilities {
+        let user_namespace = self.user_namespace && other.user_namespace;
+        let reachable = user_namespace || !self.user_namespace;
+        let private_file_system = self.private_file_system && other.private_file_system && reachable;
+        let landlock = if other.landlock == 0 { 0 } else { self.landlock };
+        Capabilities {
+            landlock,
+            seccomp: self.seccomp && other.seccomp,
+            separate_user: self.separate_user && other.separate_user,
+            user_namespace,
+            process_namespace: self.process_namespace && other.process_namespace && reachable,
+            network_namespace: self.network_namespace && other.network_namespace && reachable,
+            ipc_namespace: self.ipc_namespace && other.ipc_namespace && reachable,
+            private_file_system,
+            open_file_system: private_file_system && self.open_file_system && other.open_file_system,
+            signal_scope: self.signal_scope && other.signal_scope && landlock > 0,
+        }
+    }
+
     /// Whether untrusted code can be run without danger to the machine: landlock and seccomp are both there.
     pub fn protects(&self) -> bool {
         self.landlock > 0 && self.seccomp

@@ -59,11 +59,28 @@ impl Sandbox {
             return Err(SandboxError::Unprotected { capabilities });
         }
         let sandbox = Sandbox::with(capabilities)?;
+        sandbox.tidy_up();
+        Ok(sandbox)
+    }
+
+    /// A sandbox that uses only those of this machine's protections that `wanted` names: for finding out what one costs,
+    /// and how things go on a machine that lacks it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn with_only(policy: Policy, wanted: &Capabilities) -> Result<Sandbox, SandboxError> {
+        let capabilities = Sandbox::capabilities().both(wanted);
+        if !capabilities.protects() && !policy.allow_unprotected {
+            return Err(SandboxError::Unprotected { capabilities });
+        }
+        Sandbox::with(capabilities)
+    }
+
+    fn tidy_up(&self) {
         // SAFETY: geteuid cannot fail.
         let me = unsafe { libc::geteuid() };
-        let owned = |user| user == me || sandbox.places.gives_out(user);
-        remove_left_behind(&sandbox.places.base, owned, SystemTime::now());
-        Ok(sandbox)
+        let owned = |user| user == me || self.places.gives_out(user);
+        remove_left_behind(&self.places.base, owned, SystemTime::now());
     }
 
     /// What this machine enforces for this user. Found out once, by trying.
