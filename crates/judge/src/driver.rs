@@ -211,6 +211,7 @@ mod tests {
             stdout: Vec::new(),
             stderr: Vec::new(),
             report: report.as_bytes().to_vec(),
+            folder_full: false,
             wall: Duration::ZERO,
         };
         Told::new(&outcome, nonces)
