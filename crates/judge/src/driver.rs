@@ -195,6 +195,7 @@ fn how(ended: &Ended) -> String {
         Ended::Exited { code } => format!("the process ended early with exit status {code}"),
         Ended::Signalled { signal } => format!("the process crashed with signal {signal}"),
         Ended::Killed { limit } => format!("the process reached the limit on {limit}"),
+        Ended::WithLeader => "the process was ended with the one that it served".into(),
         Ended::NotRun { why } => why.clone(),
     }
 }

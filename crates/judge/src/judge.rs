@@ -212,6 +212,7 @@ impl Judge {
                 processes: submission.processes,
                 ..Limits::default()
             },
+            ..Job::default()
         };
         Told::new(&self.sandbox.run(&job), &nonces)
     }
@@ -268,5 +269,6 @@ fn packages_of(sandbox: &Sandbox, python: &Path) -> Result<Vec<String>, String> 
         }
         Ended::Signalled { signal } => Err(format!("signal {signal}")),
         Ended::Killed { limit } => Err(format!("reached the limit on {limit}")),
+        Ended::WithLeader => Err("was ended with another process".into()),
     }
 }

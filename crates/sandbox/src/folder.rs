@@ -12,6 +12,9 @@ const RANDOM_CHARACTERS: usize = 6;
 /// A folder that nobody holds is only taken for left behind after this time: its caller may be about to lock it.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(600);
 
+/// Open to owner and group; what is made inside belongs to the same group.
+const SHARED_FOLDER: u32 = 0o2770;
+
 /// A folder that only its run can see; removed, whatever is in it, when dropped.
 pub(crate) struct PrivateFolder {
     path: PathBuf,
@@ -20,10 +23,12 @@ pub(crate) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Makes a folder in `base` that belongs to `owner` (to the caller if `None`) and writes `files` into it.
+    /// Makes a folder in `base` that belongs to `owner` (to the caller if `None`) and writes `files` into it. `shared`
+    /// opens it to the owner's group, which everything made in it then belongs to.
     pub(crate) fn create(
         base: &Path,
         owner: Option<u32>,
+        shared: bool,
         files: &[(String, Vec<u8>)],
     ) -> io::Result<PrivateFolder> {
         let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM_CHARACTERS).tempdir_in(base)?;
@@ -32,11 +37,14 @@ impl PrivateFolder {
         let _ = lock.try_lock();
         let folder = PrivateFolder { path: made.keep(), _lock: lock };
         for (name, contents) in files {
-            folder.write(name, contents, owner)?;
+            folder.write(name, contents, owner, shared)?;
         }
         // The folder is handed over last: until then nobody but the caller can put anything into it.
         if let Some(owner) = owner {
             chown(&folder.path, Some(owner), Some(owner))?;
+        }
+        if shared {
+            fs::set_permissions(&folder.path, Permissions::from_mode(SHARED_FOLDER))?;
         }
         Ok(folder)
     }
@@ -45,7 +53,7 @@ impl PrivateFolder {
         &self.path
     }
 
-    fn write(&self, name: &str, contents: &[u8], owner: Option<u32>) -> io::Result<()> {
+    fn write(&self, name: &str, contents: &[u8], owner: Option<u32>, shared: bool) -> io::Result<()> {
         let relative = Path::new(name);
         if name.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::new(
@@ -58,7 +66,12 @@ impl PrivateFolder {
             for part in parent.components() {
                 folder.push(part);
                 match fs::create_dir(&folder) {
-                    Ok(()) => chown(&folder, owner, owner)?,
+                    Ok(()) => {
+                        chown(&folder, owner, owner)?;
+                        if shared {
+                            fs::set_permissions(&folder, Permissions::from_mode(SHARED_FOLDER))?;
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) => return Err(error),
                 }
@@ -67,7 +80,11 @@ impl PrivateFolder {
         let path = self.path.join(relative);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
         file.write_all(contents)?;
-        std::os::unix::fs::fchown(&file, owner, owner)
+        std::os::unix::fs::fchown(&file, owner, owner)?;
+        if shared {
+            file.set_permissions(Permissions::from_mode(0o770))?;
+        }
+        Ok(())
     }
 
     /// Bytes in the folder, counted up to `enough`. Links are not followed. A tree of more than 10,000 entries counts
@@ -201,7 +218,7 @@ mod tests {
     fn files_are_written_and_everything_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let files = vec![("a/b/c.txt".to_string(), b"x".to_vec()), ("a/d".to_string(), vec![0; 100])];
-        let folder = PrivateFolder::create(base.path(), None, &files).unwrap();
+        let folder = PrivateFolder::create(base.path(), None, false, &files).unwrap();
         assert_eq!(fs::read(folder.path().join("a/b/c.txt")).unwrap(), b"x");
         assert!(folder.size(u64::MAX) >= 101);
         std::os::unix::fs::symlink("/", folder.path().join("a/link")).unwrap();
@@ -218,7 +235,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         for name in ["../x", "/etc/x", "", "a/../../x", "."] {
             let files = vec![(name.to_string(), Vec::new())];
-            assert!(PrivateFolder::create(base.path(), None, &files).is_err(), "{name:?}");
+            assert!(PrivateFolder::create(base.path(), None, false, &files).is_err(), "{name:?}");
         }
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
@@ -226,7 +243,7 @@ mod tests {
     #[test]
     fn only_what_a_killed_caller_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        let used = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        let used = PrivateFolder::create(base.path(), None, false, &[]).unwrap();
         let left = base.path().join(format!("{PREFIX}a1B2c3"));
         let foreign = base.path().join(format!("{PREFIX}my-data"));
         for folder in [&left, &foreign] {
@@ -248,7 +265,7 @@ mod tests {
     #[test]
     fn a_tree_too_deep_for_a_path_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        let folder = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        let folder = PrivateFolder::create(base.path(), None, false, &[]).unwrap();
         // Build from the inside out, because a path of 1,000 levels cannot be named.
         let (mut inner, outer) = (folder.path().join("inner"), folder.path().join("outer"));
         fs::create_dir(&inner).unwrap();

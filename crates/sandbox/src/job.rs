@@ -50,7 +50,13 @@ pub struct Job {
     pub stdin: Vec<u8>,
     /// What the run may use.
     pub limits: Limits,
+    /// As the follower of a [pair](crate::Sandbox::run_pair): whether the leader may read and write the private folder
+    /// of this job. The leader finds its path in the environment variable [`FOLLOWER_FOLDER`].
+    pub folder_open_to_leader: bool,
 }
+
+/// The environment variable in which the leader of a pair finds the path of the follower's private folder.
+pub const FOLLOWER_FOLDER: &str = "VUL2SAFE_FOLLOWER_FOLDER";
 
 impl Job {
     /// A job with these arguments (program first), no files, empty standard input and default limits.
@@ -112,6 +118,8 @@ pub enum Ended {
         /// Which one.
         limit: Limit,
     },
+    /// The run was the follower of a pair and was killed because the leader's had ended.
+    WithLeader,
     /// The program was never started; nothing can be concluded from it.
     NotRun {
         /// What went wrong.

@@ -73,15 +73,23 @@ pub(crate) struct Plan<'a> {
     pub(crate) arguments: Vec<CString>,
     pub(crate) environment: Vec<CString>,
     pub(crate) folder: OwnedFd,
-    /// The child's ends of standard input, output, error and the report, in this order.
-    pub(crate) streams: [OwnedFd; 4],
+    /// What the child gets as descriptors 0, 1, …: its ends of standard input, output, error and the report, and in a
+    /// pair of the channel between the two. At most [`MAX_STREAMS`].
+    pub(crate) streams: Vec<OwnedFd>,
     pub(crate) rule_set: Option<OwnedFd>,
     pub(crate) filters: &'a [BpfProgram],
     /// Resource, value of the soft and of the hard limit.
     pub(crate) limits: Vec<(c_int, u64, u64)>,
     pub(crate) user: Option<u32>,
+    /// A group to belong to beside the user's own; only with a user.
+    pub(crate) group: Option<u32>,
+    /// Rights that files made by the program lack.
+    pub(crate) file_mask: libc::mode_t,
     pub(crate) process_namespace: bool,
 }
+
+/// The most descriptors that a child can be given.
+const MAX_STREAMS: usize = 5;
 
 /// A process that was started and has not been waited for.
 pub(crate) struct Child {
@@ -97,7 +105,8 @@ struct Raw {
     arguments: *const *const c_char,
     environment: *const *const c_char,
     folder: RawFd,
-    streams: [RawFd; 4],
+    streams: [RawFd; MAX_STREAMS],
+    stream_count: usize,
     rule_set: RawFd,
     filters: *const libc::sock_fprog,
     filter_count: usize,
@@ -105,6 +114,9 @@ struct Raw {
     limit_count: usize,
     user: u32,
     changes_user: bool,
+    groups: [u32; 1],
+    group_count: usize,
+    file_mask: libc::mode_t,
     /// The caller's process id as the child must see it; 0 inside a new process namespace.
     parent: libc::pid_t,
     failed_step: AtomicI32,
@@ -127,12 +139,17 @@ pub(crate) fn launch(plan: &Plan) -> Result<Child, LaunchError> {
             filter: program.as_ptr().cast_mut().cast(),
         })
         .collect();
+    let mut streams = [-1; MAX_STREAMS];
+    for (slot, stream) in streams.iter_mut().zip(&plan.streams) {
+        *slot = stream.as_raw_fd();
+    }
     let raw = Raw {
         program: plan.program.as_ptr(),
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
         folder: plan.folder.as_raw_fd(),
-        streams: plan.streams.each_ref().map(|stream| stream.as_raw_fd()),
+        streams,
+        stream_count: plan.streams.len().min(MAX_STREAMS),
         rule_set: plan.rule_set.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
         filters: filters.as_ptr(),
         filter_count: filters.len(),
@@ -140,6 +157,9 @@ pub(crate) fn launch(plan: &Plan) -> Result<Child, LaunchError> {
         limit_count: plan.limits.len(),
         user: plan.user.unwrap_or(0),
         changes_user: plan.user.is_some(),
+        groups: [plan.group.unwrap_or(0)],
+        group_count: usize::from(plan.group.is_some()),
+        file_mask: plan.file_mask,
         // SAFETY: getpid cannot fail.
         parent: if plan.process_namespace { 0 } else { unsafe { libc::getpid() } },
         failed_step: AtomicI32::new(0),
@@ -232,11 +252,11 @@ unsafe fn become_program(raw: &Raw) -> Step {
             libc::sigaction(signal, &default, std::ptr::null_mut());
         }
         libc::syscall(libc::SYS_setsid);
-        libc::umask(0o077);
+        libc::umask(raw.file_mask);
 
-        // The sources may themselves be among 0 to 3, so they are lifted above first.
-        let mut lifted = [0; 4];
-        for (target, &stream) in lifted.iter_mut().zip(&raw.streams) {
+        // The sources may themselves be among the targets, so they are lifted above first.
+        let mut lifted = [0; MAX_STREAMS];
+        for (target, &stream) in lifted.iter_mut().zip(&raw.streams).take(raw.stream_count) {
             *target = libc::fcntl(stream, libc::F_DUPFD, 10);
             if *target < 0 {
                 return Step::Descriptors;
@@ -247,7 +267,7 @@ unsafe fn become_program(raw: &Raw) -> Step {
             return Step::Folder;
         }
         let rule_set = if raw.rule_set >= 0 { libc::fcntl(raw.rule_set, libc::F_DUPFD, 10) } else { -1 };
-        for (number, &stream) in lifted.iter().enumerate() {
+        for (number, &stream) in lifted.iter().enumerate().take(raw.stream_count) {
             if libc::syscall(libc::SYS_dup3, stream, number as c_int, 0) < 0 {
                 return Step::Descriptors;
             }
@@ -263,7 +283,7 @@ unsafe fn become_program(raw: &Raw) -> Step {
 
         if raw.changes_user {
             let user = raw.user;
-            if libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) != 0
+            if libc::syscall(libc::SYS_setgroups, raw.group_count, raw.groups.as_ptr()) != 0
                 || libc::syscall(libc::SYS_setresgid, user, user, user) != 0
                 || libc::syscall(libc::SYS_setresuid, user, user, user) != 0
             {
@@ -293,8 +313,8 @@ unsafe fn become_program(raw: &Raw) -> Step {
         {
             return Step::Landlock;
         }
-        if libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) != 0 {
-            for descriptor in 4..65_536 {
+        if libc::syscall(libc::SYS_close_range, raw.stream_count as u32, u32::MAX, 0) != 0 {
+            for descriptor in raw.stream_count as c_int..65_536 {
                 libc::close(descriptor);
             }
         }

@@ -51,5 +51,5 @@ mod user;
 
 pub use capabilities::Capabilities;
 pub use error::SandboxError;
-pub use job::{Ended, Job, Limit, Limits, Outcome};
+pub use job::{Ended, FOLLOWER_FOLDER, Job, Limit, Limits, Outcome};
 pub use run::{Policy, Sandbox};

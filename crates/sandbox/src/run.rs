@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime};
@@ -17,10 +18,10 @@ use crate::error::SandboxError;
 use crate::filesystem::{SystemRules, find_program};
 use crate::filter::{self, FilterOptions};
 use crate::folder::{PrivateFolder, remove_left_behind};
-use crate::job::{Job, Limits, Outcome};
+use crate::job::{FOLLOWER_FOLDER, Job, Limits, Outcome};
 use crate::launch::{LaunchError, Plan, Step, launch};
-use crate::supervise::{Pipes, supervise};
-use crate::user::{UserRange, Users};
+use crate::supervise::{Pipes, Running, Watched, stop, watch, watch_pair};
+use crate::user::{User, UserRange, Users};
 
 /// What to do on a machine that cannot protect itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -88,30 +89,71 @@ impl Sandbox {
         self.try_run(job).unwrap_or_else(|error| Outcome::not_run(error.to_string()))
     }
 
-    fn try_run(&self, job: &Job) -> Result<Outcome, RunError> {
-        let user = match &self.users {
-            Some(users) => Some(users.take().map_err(RunError::User)?),
-            None => None,
-        };
-        let identity = user.as_ref().map(|user| user.id);
-        let folder = PrivateFolder::create(&self.base, identity, &job.files)
-            .map_err(|source| RunError::Folder { base: self.base.clone(), source })?;
-        let outcome = self.run_in(job, &folder, identity);
-        drop(folder);
-        // Only now: the next holder of this user must not meet anything of this run.
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.give_back(user);
-        }
-        outcome
+    /// Runs two jobs at once with a private channel between them: a pair of connected stream sockets, of which each
+    /// sees its end as file descriptor 4. Nobody else holds an end, so when one of the two is gone the other reads the
+    /// end of the stream. The outcomes come in the order of the arguments.
+    ///
+    /// Each job has a sandbox of its own: neither can see, signal or trace the other, nor read its files, unless the
+    /// follower's folder is [open to the leader](Job::folder_open_to_leader). When the leader has ended or reached a
+    /// limit, the follower is killed and ends [`WithLeader`](crate::Ended::WithLeader), unless it was over before. When
+    /// the follower is over first, the leader goes on to its own end. If one cannot be started, neither is run.
+    pub fn run_pair(&self, leader: &Job, follower: &Job) -> [Outcome; 2] {
+        self.try_run_pair(leader, follower).unwrap_or_else(|error| {
+            let outcome = Outcome::not_run(error.to_string());
+            [outcome.clone(), outcome]
+        })
     }
 
-    fn run_in(&self, job: &Job, folder: &PrivateFolder, user: Option<u32>) -> Result<Outcome, RunError> {
+    fn try_run(&self, job: &Job) -> Result<Outcome, RunError> {
+        let place = self.place(job, false)?;
+        Ok(outcome(watch(self.start(job, &place, Part::default())?)))
+    }
+
+    fn try_run_pair(&self, leader: &Job, follower: &Job) -> Result<[Outcome; 2], RunError> {
+        let shared = follower.folder_open_to_leader;
+        let leader_place = self.place(leader, false)?;
+        let follower_place = self.place(follower, shared)?;
+        let [leader_end, follower_end] = channel()?;
+        // The follower starts first: it waits for the leader, not the other way round.
+        let part = Part { channel: Some(follower_end), follower: None, shares_files: shared };
+        let follower_runs = self.start(follower, &follower_place, part)?;
+        let follower_seen = shared.then_some(&follower_place);
+        let part = Part { channel: Some(leader_end), follower: follower_seen, shares_files: shared };
+        match self.start(leader, &leader_place, part) {
+            Ok(leader_runs) => Ok(watch_pair(leader_runs, follower_runs).map(outcome)),
+            Err(error) => {
+                stop(follower_runs);
+                Err(error)
+            }
+        }
+    }
+
+    /// A private folder with the job's files and a user for it.
+    fn place(&self, job: &Job, shared: bool) -> Result<Place<'_>, RunError> {
+        let user = match &self.users {
+            Some(users) => Some((users, users.take().map_err(RunError::User)?)),
+            None => None,
+        };
+        let owner = user.as_ref().map(|(_, user)| user.id);
+        let mut place = Place { folder: None, user };
+        place.folder = Some(
+            PrivateFolder::create(&self.base, owner, shared, &job.files)
+                .map_err(|source| RunError::Folder { base: self.base.clone(), source })?,
+        );
+        Ok(place)
+    }
+
+    fn start<'a>(&'a self, job: &'a Job, place: &'a Place, part: Part) -> Result<Running<'a>, RunError> {
         let limits = &job.limits;
+        let folder = place.folder();
+        let user = place.user_id();
         let name = job.arguments.first().ok_or(RunError::NoProgram)?;
         let program = find_program(Path::new(name)).map_err(RunError::Program)?;
         let processes = limits.processes > 0;
+        let followers = part.follower.map(|place| place.folder().path());
         let rule_set = if self.capabilities.landlock > 0 {
-            let rules = self.system.rule_set(folder.path(), &program.readable).map_err(RunError::Rules)?;
+            let writable: Vec<&Path> = [folder.path()].into_iter().chain(followers).collect();
+            let rules = self.system.rule_set(&writable, &program.readable).map_err(RunError::Rules)?;
             Some(rules.ok_or(RunError::NoRules)?)
         } else {
             None
@@ -119,6 +161,10 @@ impl Sandbox {
         let (stdin, stdin_writer) = pipe()?;
         let [output, error, report] = [pipe()?, pipe()?, pipe()?];
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| RunError::NulByte);
+        let mut variables = environment(folder.path());
+        if let Some(path) = followers {
+            variables.push([FOLLOWER_FOLDER.as_bytes(), b"=", path.as_os_str().as_bytes()].concat());
+        }
         let plan = Plan {
             program: text(program.path.as_os_str().as_bytes())?,
             arguments: job
@@ -126,22 +172,22 @@ impl Sandbox {
                 .iter()
                 .map(|argument| text(argument.as_bytes()))
                 .collect::<Result<_, _>>()?,
-            environment: environment(folder.path())
-                .iter()
-                .map(|line| text(line))
-                .collect::<Result<_, _>>()?,
+            environment: variables.iter().map(|line| text(line)).collect::<Result<_, _>>()?,
             folder: OpenOptions::new()
                 .read(true)
                 .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
                 .open(folder.path())
                 .map_err(|source| RunError::Folder { base: folder.path().to_path_buf(), source })?
                 .into(),
-            streams: [stdin, output.1, error.1, report.1],
             rule_set,
             filters: &self.filters[usize::from(processes)],
             limits: resource_limits(limits, user.is_some()),
             user,
+            // Files that the follower makes belong to its group, which the leader is a member of.
+            group: part.follower.and_then(Place::user_id),
+            file_mask: if part.shares_files { 0o007 } else { 0o077 },
             process_namespace: processes && self.capabilities.process_namespace,
+            streams: [stdin, output.1, error.1, report.1].into_iter().chain(part.channel).collect(),
         };
         let started = Instant::now();
         let child = launch(&plan).map_err(RunError::Launch)?;
@@ -152,10 +198,51 @@ impl Sandbox {
             stdin: Some(File::from(stdin_writer)),
             outputs: [output.0, error.0, report.0].map(|reader| Some(File::from(reader))),
         };
-        let watched = supervise(child, pipes, &job.stdin, limits, folder, started, group_survives_leader);
-        let [stdout, stderr, report] = watched.outputs;
-        Ok(Outcome { ended: watched.ended, stdout, stderr, report, wall: started.elapsed() })
+        Ok(Running { child, pipes, stdin: &job.stdin, limits, folder, started, group_survives_leader })
     }
+}
+
+/// What a run holds on this machine.
+struct Place<'a> {
+    /// Always there; an option so that it can be removed before the user is given back.
+    folder: Option<PrivateFolder>,
+    user: Option<(&'a Users, User)>,
+}
+
+impl Place<'_> {
+    fn folder(&self) -> &PrivateFolder {
+        self.folder.as_ref().expect("only `drop` takes the folder out")
+    }
+
+    fn user_id(&self) -> Option<u32> {
+        self.user.as_ref().map(|(_, user)| user.id)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        drop(self.folder.take());
+        // Only now: the next holder of this user must not meet anything of this run.
+        if let Some((users, user)) = self.user.take() {
+            users.give_back(user);
+        }
+    }
+}
+
+/// A run's part in a pair; empty for a run by itself.
+#[derive(Default)]
+struct Part<'a> {
+    /// Its end of the channel.
+    channel: Option<OwnedFd>,
+    /// The follower's place, for a leader to whom its folder is open.
+    follower: Option<&'a Place<'a>>,
+    /// Whether both may change the files that this run makes.
+    shares_files: bool,
+}
+
+fn outcome(watched: Watched) -> Outcome {
+    let [stdout, stderr, report] = watched.outputs;
+    Outcome { ended: watched.ended, stdout, stderr, report, wall: watched.wall }
 }
 
 /// Why a job was not run.
@@ -175,6 +262,8 @@ enum RunError {
     NoRules,
     #[error("cannot make a pipe: {0}")]
     Pipe(io::Error),
+    #[error("cannot make the channel of a pair: {0}")]
+    Channel(io::Error),
     #[error("an argument contains a NUL byte")]
     NulByte,
     #[error("{0}")]
@@ -190,6 +279,12 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), RunError> {
     }
     // SAFETY: both descriptors are new and owned by nobody else.
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Two connected stream sockets, not inherited by other programs that this process starts.
+fn channel() -> Result<[OwnedFd; 2], RunError> {
+    let (one, other) = UnixStream::pair().map_err(RunError::Channel)?;
+    Ok([one.into(), other.into()])
 }
 
 /// The whole environment of a run.
