@@ -61,7 +61,7 @@ def serve_answer():
         state["code"] = compiled(text)
         return True
 
-    def load(folder):
+    def load(folder, ambient):
         end.forget()
         frame_trace(None)
         frame_profile(None)
@@ -73,21 +73,30 @@ def serve_answer():
         interpreter.path[:] = path
         module = new_module("answer")
         modules["answer"] = module
+        surroundings(ambient or {})
         exec(state["code"], module.__dict__)
         return Module(module)
 
-    def call(target, values, named, ambient):
-        if not ambient:
-            return target(*values, **named)
+    def surroundings(ambient):
         if "folder" in ambient:
             change_folder(ambient["folder"])
         if "umask" in ambient:
             set_umask(ambient["umask"])
         if "environment" in ambient:
-            environment.clear()
-            environment.update(ambient["environment"])
+            wanted, present = ambient["environment"], dict(environment)
+            for name in present:
+                if name not in wanted:
+                    del environment[name]
+            for name, value in wanted.items():
+                if present.get(name) != value:
+                    environment[name] = value
         for function, arguments in ambient.get("random", ()):
             getattr(imported("random"), function)(*arguments)
+
+    def call(target, values, named, ambient):
+        if not ambient:
+            return target(*values, **named)
+        surroundings(ambient)
         replaced = [(name, getattr(interpreter, name)) for name in ("stdin", "stdout", "stderr") if name in ambient]
         for name, _ in replaced:
             setattr(interpreter, name, ambient[name])

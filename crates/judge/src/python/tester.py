@@ -146,7 +146,7 @@ def run_tests():
                 exec(test_codes[kind], namespace)
                 test = namespace[name]
             stage = "load"
-            answer = end.request(LOAD, folder)
+            answer = end.request(LOAD, folder, ambient.changes())
             sys.modules["answer"] = answer
             if script:
                 bind(answer, answer_text, namespace)
