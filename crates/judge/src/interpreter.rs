@@ -14,17 +14,21 @@ pub(crate) enum Program {
     Tester,
     /// Loads a Python answer and serves the tester.
     Answer,
+    /// Loads a compiled answer and serves the tester.
+    CompiledAnswer,
 }
 
 impl Program {
-    const ALL: [Program; 2] = [Program::Tester, Program::Answer];
+    const ALL: [Program; 3] = [Program::Tester, Program::Answer, Program::CompiledAnswer];
 
     fn source(self) -> String {
-        let last = match self {
-            Program::Tester => include_str!("python/tester.py"),
-            Program::Answer => include_str!("python/answer.py"),
+        const PROTOTYPES: &str = include_str!("python/prototypes.py");
+        let parts: &[&str] = match self {
+            Program::Tester => &[include_str!("python/tester.py")],
+            Program::Answer => &[include_str!("python/answer.py")],
+            Program::CompiledAnswer => &[PROTOTYPES, include_str!("python/answer_c.py")],
         };
-        [include_str!("python/boundary.py"), include_str!("python/references.py"), last].join("\n\n")
+        [&[include_str!("python/boundary.py"), include_str!("python/references.py")], parts].concat().join("\n\n")
     }
 
     /// The compiled program's file in the private folder.
@@ -32,6 +36,7 @@ impl Program {
         match self {
             Program::Tester => "tester.pyc",
             Program::Answer => "answer.pyc",
+            Program::CompiledAnswer => "compiled_answer.pyc",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Running the tests of an answer and putting the verdict together.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use vul2safe_analyze::{Finding, analyze};
 use vul2safe_code::{Language, blank_comments, parse};
 use vul2safe_sandbox::{Job, Limits, Sandbox};
 
+use crate::compile::{Compiler, Surroundings, Uncompiled};
 use crate::driver::{self, Set, Setting, Told, Work};
 use crate::error::JudgeError;
 use crate::interpreter::{Interpreter, Program};
@@ -89,6 +91,8 @@ pub struct Judge {
     sandbox: Sandbox,
     interpreter: Interpreter,
     limits: TestLimits,
+    /// For C and for C++, looked for when they are first needed.
+    compilers: [OnceLock<Result<Compiler, String>>; 2],
 }
 
 impl Judge {
@@ -99,7 +103,7 @@ impl Judge {
     /// [`JudgeError::NoPython`] with everything that was tried.
     pub fn new(sandbox: Sandbox, python: Option<PathBuf>) -> Result<Judge, JudgeError> {
         let interpreter = Interpreter::find(&sandbox, python)?;
-        Ok(Judge { sandbox, interpreter, limits: TestLimits::default() })
+        Ok(Judge { sandbox, interpreter, limits: TestLimits::default(), compilers: Default::default() })
     }
 
     /// The same judge with other limits.
@@ -159,8 +163,31 @@ impl Judge {
         let findings: Vec<Finding> =
             parse(language, &blank_comments(&parsed)).map(|blanked| analyze(&blanked)).unwrap_or_default();
 
+        let both = |tests: Option<&str>, result: TestResult| tests.map_or(TestResult::Absent, |_| result);
+        if submission.style == TestStyle::Script && language != Language::Python {
+            let why = || TestResult::NotRun { why: format!("a script cannot call {language}") };
+            let (functional, exploit) =
+                (both(submission.functional, why()), both(submission.exploit, why()));
+            return Verdict { parses: true, functional, exploit, findings };
+        }
+        if submission.functional.is_none() && submission.exploit.is_none() && language != Language::Python {
+            let (functional, exploit) = (TestResult::Absent, TestResult::Absent);
+            return Verdict { parses: true, functional, exploit, findings };
+        }
         match self.run_tests(submission) {
-            Err(message) => unparsable(&message),
+            Err(Unloadable::Unparsable(message)) => unparsable(&message),
+            Err(Unloadable::Uncompilable(why)) => {
+                let message = format!("does not compile: {why}");
+                let failed = TestResult::Failed { test: "compile".into(), message: message.clone() };
+                let functional = both(submission.functional, failed);
+                let exploit = both(submission.exploit, TestResult::NotRun { why: message });
+                Verdict { parses: true, functional, exploit, findings }
+            }
+            Err(Unloadable::NotRun(why)) => {
+                let functional = both(submission.functional, TestResult::NotRun { why: why.clone() });
+                let exploit = both(submission.exploit, TestResult::NotRun { why });
+                Verdict { parses: true, functional, exploit, findings }
+            }
             Ok((functional, exploit)) => Verdict { parses: true, functional, exploit, findings },
         }
     }
@@ -171,9 +198,8 @@ impl Judge {
         submissions.par_iter().with_max_len(1).map(|submission| self.judge(submission)).collect()
     }
 
-    /// Both sets of tests, with one pair of processes unless the functional tests take it down; `Err` if Python does
-    /// not compile the answer.
-    fn run_tests(&self, submission: &Submission) -> Result<(TestResult, TestResult), String> {
+    /// Both sets of tests, with one pair of processes unless the functional tests take it down.
+    fn run_tests(&self, submission: &Submission) -> Result<(TestResult, TestResult), Unloadable> {
         let list = |set, source: Option<&str>| -> Vec<Work> {
             let names = source.map(|source| names_of(source, submission.style)).unwrap_or_default();
             names.into_iter().map(|test| Work { set, test }).collect()
@@ -181,39 +207,107 @@ impl Judge {
         let functional = list(Set::Functional, submission.functional);
         let exploit = list(Set::Exploit, submission.exploit);
         let both: Vec<Work> = functional.iter().chain(&exploit).cloned().collect();
-        let told = self.drive(submission, &both);
+        let together = self.answer_job(submission, None)?;
+        let told = match &together {
+            Some(answer) => self.drive(submission, answer, &both),
+            // The two sets need different objects.
+            None => self.drive(submission, &self.job_of(submission, Set::Functional)?, &functional),
+        };
         if let Some(complaint) = &told.syntax {
-            return Err(complaint.clone());
+            return Err(Unloadable::Unparsable(complaint.clone()));
         }
         let functional_result = result_of(&told, &both, Set::Functional, submission.functional);
         // The exploit tests get processes of their own if the functional tests ended the common ones.
-        let separate = !told.not_run() && !told.reached(&both, Set::Exploit);
-        let exploit_result = if separate && !functional.is_empty() && !exploit.is_empty() {
-            let told = self.drive(submission, &exploit);
-            result_of(&told, &exploit, Set::Exploit, submission.exploit)
-        } else {
+        let separate = !told.not_run() && !told.reached(&both, Set::Exploit) && !functional.is_empty();
+        let exploit_result = if exploit.is_empty() || together.is_some() && !separate {
             result_of(&told, &both, Set::Exploit, submission.exploit)
+        } else {
+            let own;
+            let answer = match &together {
+                Some(answer) => answer,
+                None => {
+                    own = self.job_of(submission, Set::Exploit)?;
+                    &own
+                }
+            };
+            let told = self.drive(submission, answer, &exploit);
+            result_of(&told, &exploit, Set::Exploit, submission.exploit)
         };
         Ok((functional_result, exploit_result))
     }
 
-    fn drive(&self, submission: &Submission, work: &[Work]) -> Told {
-        let nonces: Vec<String> = work.iter().map(|_| driver::nonce()).collect();
+    /// The job of the answer's process for both sets; `None` if each set needs one of its own.
+    fn answer_job(&self, submission: &Submission, set: Option<Set>) -> Result<Option<Job>, Unloadable> {
+        if submission.language == Language::Python {
+            return Ok(Some(Job {
+                stdin: driver::answer_input(submission.answer, &self.interpreter.packages),
+                folder_open_to_leader: true,
+                limits: self.job_limits(submission, 2),
+                ..self.interpreter.job(Program::Answer)
+            }));
+        }
+        let texts = [(Set::Functional, submission.functional), (Set::Exploit, submission.exploit)];
+        let mut needed: Vec<Surroundings> = texts
+            .iter()
+            .filter(|(each, _)| set.is_none_or(|set| set == *each))
+            .filter_map(|(_, tests)| tests.map(Surroundings::of))
+            .collect();
+        needed.dedup();
+        if needed.len() > 1 {
+            return Ok(None);
+        }
+        let surroundings = needed.pop().unwrap_or_default();
+        let compiler = &self.compilers[usize::from(submission.language == Language::Cpp)];
+        let object = compiler
+            .get_or_init(|| Compiler::find(&self.sandbox, submission.language))
+            .as_ref()
+            .map_err(|why| Unloadable::NotRun(why.clone()))?
+            .compile(&self.sandbox, submission.answer, &surroundings)
+            .map_err(|error| match error {
+                Uncompiled::Refused(why) => Unloadable::Uncompilable(why),
+                Uncompiled::NotRun(why) => Unloadable::NotRun(why),
+            })?;
+        let mut limits = self.job_limits(submission, 2);
+        // Each test is a process of its own. Guard pages take addresses, not memory: the answer's process limits its
+        // memory itself, by what it may write to.
+        limits.processes += 1;
+        limits.memory_bytes = limits.memory_bytes.saturating_add(GUARDED_ADDRESSES);
+        let prototypes = &surroundings.prototypes;
+        let mut job = Job {
+            stdin: format!("{} {}\n{prototypes}", prototypes.len(), self.limits.memory_bytes).into_bytes(),
+            folder_open_to_leader: true,
+            limits,
+            ..self.interpreter.job(Program::CompiledAnswer)
+        };
+        job.files.push(("answer.so".into(), object));
+        Ok(Some(job))
+    }
+
+    fn job_of(&self, submission: &Submission, set: Set) -> Result<Job, Unloadable> {
+        let one = self.answer_job(submission, Some(set))?;
+        one.ok_or_else(|| Unloadable::NotRun("one set of tests needs two objects".into()))
+    }
+
+    fn job_limits(&self, submission: &Submission, tests: usize) -> Limits {
         // Each set stops at its first test that is late, so two late tests and a start are the most there can be beside
         // tests that are merely slow.
-        let seconds = 3.0 + self.limits.test_seconds.clamp(0.01, 3600.0) * (work.len().clamp(2, 8) as f64);
+        let seconds = 3.0 + self.limits.test_seconds.clamp(0.01, 3600.0) * (tests.clamp(2, 8) as f64);
         let wall = Duration::from_secs_f64(seconds);
-        let limits = Limits {
+        Limits {
             wall,
             cpu: wall,
             memory_bytes: self.limits.memory_bytes,
             processes: submission.processes,
             ..Limits::default()
-        };
+        }
+    }
+
+    fn drive(&self, submission: &Submission, answer: &Job, work: &[Work]) -> Told {
+        let nonces: Vec<String> = work.iter().map(|_| driver::nonce()).collect();
         let setting = Setting {
             test_seconds: self.limits.test_seconds,
             style: submission.style,
-            forked: false,
+            forked: submission.language != Language::Python,
             packages: &self.interpreter.packages,
         };
         let texts = [
@@ -221,19 +315,29 @@ impl Judge {
             submission.functional.unwrap_or_default(),
             submission.exploit.unwrap_or_default(),
         ];
+        let limits = self.job_limits(submission, work.len());
+        let mut answer = answer.clone();
+        (answer.limits.wall, answer.limits.cpu) = (limits.wall, limits.cpu);
         let tester = Job {
             stdin: driver::tester_input(texts, work, &nonces, &setting),
-            limits: limits.clone(),
-            ..self.interpreter.job(Program::Tester)
-        };
-        let answer = Job {
-            stdin: driver::answer_input(submission.answer, &self.interpreter.packages),
             limits,
-            folder_open_to_leader: true,
-            ..self.interpreter.job(Program::Answer)
+            ..self.interpreter.job(Program::Tester)
         };
         Told::new(&self.sandbox.run_pair(&tester, &answer), &nonces)
     }
+}
+
+/// Addresses that the guarded allocator may reserve beside the memory that an answer may use.
+const GUARDED_ADDRESSES: u64 = 40 << 30;
+
+/// Why no test of an answer was run.
+enum Unloadable {
+    /// Python's compiler does not take it.
+    Unparsable(String),
+    /// It is well-formed, but the compiler does not take it.
+    Uncompilable(String),
+    /// Nothing can be concluded.
+    NotRun(String),
 }
 
 fn names_of(source: &str, style: TestStyle) -> Vec<String> {

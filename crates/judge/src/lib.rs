@@ -40,6 +40,7 @@
 //! # }
 //! ```
 
+mod compile;
 mod driver;
 mod error;
 mod extract;

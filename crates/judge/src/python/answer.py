@@ -17,15 +17,6 @@ def compiled(text):
         return compile(b"if True:\n" + text, ANSWER, "exec", 0, True)
 
 
-def read_all(descriptor, read=os.read):
-    parts = []
-    while True:
-        part = read(descriptor, 1 << 20)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
 def serve_answer():
     header, _, text = read_all(0).partition(b"\n")
     header = header.split(b" ")
@@ -53,7 +44,7 @@ def serve_answer():
     shared_builtins = builtins.__dict__
     known_builtins = dict(shared_builtins)
     modules, new_module, interpreter = sys.modules, types.ModuleType, sys
-    change_folder, set_umask, environment = os.chdir, os.umask, os.environ
+    surroundings, change_folder = Surroundings(), os.chdir
     frame_trace, frame_profile, interval = sys.settrace, sys.setprofile, sys.setrecursionlimit
     streams = sys.stdin, sys.stdout, sys.stderr
 
@@ -73,30 +64,14 @@ def serve_answer():
         interpreter.path[:] = path
         module = new_module("answer")
         modules["answer"] = module
-        surroundings(ambient or {})
+        surroundings.enter(ambient or {})
         exec(state["code"], module.__dict__)
         return Module(module)
-
-    def surroundings(ambient):
-        if "folder" in ambient:
-            change_folder(ambient["folder"])
-        if "umask" in ambient:
-            set_umask(ambient["umask"])
-        if "environment" in ambient:
-            wanted, present = ambient["environment"], dict(environment)
-            for name in present:
-                if name not in wanted:
-                    del environment[name]
-            for name, value in wanted.items():
-                if present.get(name) != value:
-                    environment[name] = value
-        for function, arguments in ambient.get("random", ()):
-            getattr(imported("random"), function)(*arguments)
 
     def call(target, values, named, ambient):
         if not ambient:
             return target(*values, **named)
-        surroundings(ambient)
+        surroundings.enter(ambient)
         replaced = [(name, getattr(interpreter, name)) for name in ("stdin", "stdout", "stderr") if name in ambient]
         for name, _ in replaced:
             setattr(interpreter, name, ambient[name])

@@ -132,6 +132,7 @@ class End:
         self.stand_ins = {}
         self.broken = None
         self.raised, self.lines = [], []
+        self.called = False
         self.ambient = lambda: None
         self.operations = {}
         self.lock = _thread.RLock()
@@ -139,7 +140,7 @@ class End:
     def forget(self):
         """A new test: everything that was exported before becomes invalid."""
         self.exported, self.numbers, self.stand_ins = {}, {}, {}
-        self.raised, self.lines = [], []
+        self.raised, self.lines, self.called = [], [], False
         self.classes, self.exception_classes = {}, {}
 
     # ---- frames
@@ -247,13 +248,14 @@ class End:
     def ended(self, payload):
         try:
             decoder = Decoder(self, payload, 1, [])
-            how, number = decoder.decode(0), decoder.decode(0)
+            how, number, last = decoder.decode(0), decoder.decode(0), decoder.decode(0)
+            last = ": " + last if type(last) is str and last else ""
         except UNREADABLE:
             self.fail("malformed", "a frame that cannot be read")
         if how == "signal" and type(number) is int:
             names = {4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
             if number not in (9, 24, 25):
-                self.fail("crashed", "the answer crashed with %s" % names.get(number, "signal %d" % number))
+                self.fail("crashed", "the answer crashed with %s%s" % (names.get(number, "signal %d" % number), last))
             self.fail("left", "the answer's process was killed by signal %d" % number)
         if how == "exit" and type(number) is int and number != 0:
             self.broken = Broken("exited", "the answer's process ended early with exit status %d" % number)

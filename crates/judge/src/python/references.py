@@ -18,6 +18,7 @@ def make_class(end, module, name, mask):
         return method
 
     def call(self, *values, **named):
+        end.called = True
         return end.request(CALL, self, values, named, end.ambient())
 
     def get(self, attribute):
@@ -184,3 +185,35 @@ class Owner:
 
 
 UNSUPPORTED = type("UnsupportedOperation", (OSError, ValueError), {"__module__": "io"})
+
+
+class Surroundings:
+    """In A: takes over what the tester's program shares with the code it calls without passing it."""
+
+    def __init__(self):
+        self.change_folder, self.set_umask, self.environment = os.chdir, os.umask, os.environ
+
+    def enter(self, ambient):
+        if "folder" in ambient:
+            self.change_folder(ambient["folder"])
+        if "umask" in ambient:
+            self.set_umask(ambient["umask"])
+        if "environment" in ambient:
+            wanted, present = ambient["environment"], dict(self.environment)
+            for name in present:
+                if name not in wanted:
+                    del self.environment[name]
+            for name, value in wanted.items():
+                if present.get(name) != value:
+                    self.environment[name] = value
+        for function, arguments in ambient.get("random", ()):
+            getattr(imported("random"), function)(*arguments)
+
+
+def read_all(descriptor, read=os.read):
+    parts = []
+    while True:
+        part = read(descriptor, 1 << 20)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)

@@ -173,7 +173,7 @@ def run_tests():
             foreign = from_the_answer(error)
             if isinstance(error, MemoryError) and not foreign:
                 return "memory", "the test ran out of memory"
-            if stage == "tests":
+            if stage == "tests" or (forked and foreign and type(error).__name__ == "Misuse"):
                 return "broken", describe(error)
             if stage == "load" or (foreign and isinstance(error, AttributeError) and str(error).startswith(absent)):
                 # Nothing was attacked: the answer lacks what it was asked for, which is no way to be secure.
@@ -205,6 +205,11 @@ def run_tests():
             end.forget()
             ambient.reset()
             result, message = guarded(lambda: run(kind, name, folder))
+            if kind == "exploit" and result == "passed" and not end.called:
+                # A test that catches everything may not have noticed that there was nothing to attack.
+                for error, _ in end.raised:
+                    if isinstance(error, AttributeError) and str(error).startswith(absent):
+                        result, message = "unloaded", describe(error)
             if end.broken is not None and result != "timed_out":
                 # Whatever the test made of it: the conversation had ended.
                 if end.broken.state != "exited":
