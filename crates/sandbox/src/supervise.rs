@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::folder::PrivateFolder;
 use crate::job::{Ended, Limit, Limits};
-use crate::launch::Child;
+use crate::plan::Child;
 
 /// The caller's ends of the pipes.
 pub(crate) struct Pipes {
@@ -20,6 +20,8 @@ pub(crate) struct Pipes {
 pub(crate) struct Watched {
     pub(crate) ended: Ended,
     pub(crate) outputs: [Vec<u8>; 3],
+    /// Whether nothing more would have fitted into the private folder.
+    pub(crate) folder_full: bool,
     /// Time from the start to the end of the whole process group.
     pub(crate) wall: Duration,
 }
@@ -176,7 +178,8 @@ impl<'a> Watch<'a> {
             Some(limit) => Ended::Killed { limit },
             None => explain(status, &usage, limits),
         };
-        Watched { ended, outputs: self.outputs, wall: self.running.started.elapsed() }
+        let folder_full = self.running.folder.is_full();
+        Watched { ended, outputs: self.outputs, folder_full, wall: self.running.started.elapsed() }
     }
 
     /// The same for a follower whose leader has ended. One that was faster keeps its own end.
