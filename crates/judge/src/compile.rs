@@ -217,6 +217,13 @@ impl Compiler {
                 if errors.contains("No space left on device") || errors.contains("Cannot allocate memory") {
                     return Err(Uncompiled::NotRun(format!("the compiler failed: {first}")));
                 }
+                // A prototype that does not end is seen where the answer begins, so the tests' text is tried alone.
+                let alone = vec![("tests.source".to_string(), format!("{head}int vul2safe_end;\n").into_bytes())];
+                let arguments = [self.name, "-fsyntax-only", "-w", "-x", self.kind, "tests.source"];
+                let outcome = sandbox.run(&Job { files: alone, ..job(arguments.map(Into::into).to_vec()) });
+                if outcome.ended != (Ended::Exited { code: 0 }) {
+                    return Err(Uncompiled::NotRun(format!("the tests' C text does not compile: {first}")));
+                }
                 Err(Uncompiled::Refused(first))
             }
             Ended::Killed { limit } => {

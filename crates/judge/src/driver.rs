@@ -120,6 +120,8 @@ pub(crate) struct Told {
     ended: Ended,
     /// How the answer's process ended.
     answer_ended: Ended,
+    /// Whether the private folder that both share was full at the end.
+    folder_full: bool,
     /// The last line that the tester wrote to standard error: a fault of the tests or of the driver.
     complaint: String,
 }
@@ -133,6 +135,7 @@ impl Told {
             last_started: None,
             ended: tester.ended.clone(),
             answer_ended: answer.ended.clone(),
+            folder_full: answer.folder_full,
             complaint,
         };
         let mut compiled = false;
@@ -168,6 +171,19 @@ impl Told {
 
     /// The result of one set: its first test that did not pass decides, because the driver stops there.
     pub(crate) fn result(&self, work: &[Work], set: Set) -> TestResult {
+        let result = self.result_of_tests(work, set);
+        // Where nothing could be written any more, a failure and a refusal say nothing else.
+        let in_doubt = match set {
+            Set::Functional => matches!(result, TestResult::Failed { .. }),
+            Set::Exploit => matches!(result, TestResult::Passed { .. }),
+        };
+        if self.folder_full && in_doubt {
+            return TestResult::Killed { limit: "size of the private folder".into() };
+        }
+        result
+    }
+
+    fn result_of_tests(&self, work: &[Work], set: Set) -> TestResult {
         if let Ended::NotRun { why } = &self.ended {
             return TestResult::NotRun { why: why.clone() };
         }
@@ -256,6 +272,7 @@ mod tests {
             stdout: Vec::new(),
             stderr: Vec::new(),
             report: report.as_bytes().to_vec(),
+            folder_full: false,
             wall: Duration::ZERO,
         };
         // What the answer's process reports is never looked at.

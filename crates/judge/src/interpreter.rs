@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use vul2safe_sandbox::{Ended, Job, Limits, Sandbox};
+use vul2safe_sandbox::{Ended, Job, Limits, PythonSetup, Sandbox, WarmPython};
 
 use crate::error::JudgeError;
 
@@ -41,14 +41,31 @@ impl Program {
     }
 }
 
-/// An interpreter that was seen to run inside the sandbox, and the programs compiled for it: compiling them again for
-/// each run would cost more than most tests.
+/// An interpreter that was seen to run inside the sandbox, and the programs prepared for it: loading them again for each
+/// run would cost more than most tests.
 pub(crate) struct Interpreter {
     pub(crate) path: PathBuf,
     /// Folders of installed packages, which the interpreter is started without because looking for them takes time.
     pub(crate) packages: Vec<String>,
-    compiled: Vec<(Program, Vec<u8>)>,
+    start: Start,
 }
+
+/// How the programs are started.
+enum Start {
+    /// As copies of an interpreter that has loaded them.
+    Warm(WarmPython),
+    /// Each in a new interpreter, and why; with the compiled programs.
+    Cold { why: String, compiled: Vec<(Program, Vec<u8>)> },
+}
+
+/// What a warm interpreter loads before its first copy: what answers and tests most often import.
+const MODULES: &[&str] = &[
+    "ast", "base64", "bisect", "collections", "contextlib", "copy", "csv", "ctypes", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "hmac", "html", "io", "itertools", "json",
+    "logging", "math", "operator", "os", "pathlib", "pickle", "random", "re", "resource", "secrets", "shlex", "shutil",
+    "sqlite3", "statistics", "string", "struct", "subprocess", "tempfile", "textwrap", "threading", "time", "types",
+    "typing", "urllib.parse", "uuid",
+];
 
 impl Interpreter {
     /// `python` if it is given, otherwise the first of `/usr/bin`, `/usr/local/bin` and `PATH` that works.
@@ -60,7 +77,7 @@ impl Interpreter {
         let mut tried = Vec::new();
         for path in candidates {
             match Interpreter::try_out(sandbox, &path) {
-                Ok((packages, compiled)) => return Ok(Interpreter { path, packages, compiled }),
+                Ok(interpreter) => return Ok(interpreter),
                 Err(why) => tried.push((path, why)),
             }
         }
@@ -69,15 +86,27 @@ impl Interpreter {
 
     /// A job that runs `program`, with the file that it needs.
     pub(crate) fn job(&self, program: Program) -> Job {
-        let mut job = Job::new(arguments(&self.path, program.file()));
-        if let Some((_, code)) = self.compiled.iter().find(|(each, _)| *each == program) {
-            job.files.push((program.file().into(), code.clone()));
+        match &self.start {
+            Start::Warm(python) => Job::warm(python, [program.file()]),
+            Start::Cold { compiled, .. } => {
+                let mut job = Job::new(arguments(&self.path, program.file()));
+                if let Some((_, code)) = compiled.iter().find(|(each, _)| *each == program) {
+                    job.files.push((program.file().into(), code.clone()));
+                }
+                job
+            }
         }
-        job
     }
 
-    #[allow(clippy::type_complexity)]
-    fn try_out(sandbox: &Sandbox, python: &Path) -> Result<(Vec<String>, Vec<(Program, Vec<u8>)>), String> {
+    /// Why programs are started in new interpreters; `None` if they are copies of a warm one.
+    pub(crate) fn cold(&self) -> Option<&str> {
+        match &self.start {
+            Start::Warm(_) => None,
+            Start::Cold { why, .. } => Some(why),
+        }
+    }
+
+    fn try_out(sandbox: &Sandbox, python: &Path) -> Result<Interpreter, String> {
         const QUESTION: &str = "import sys\nassert sys.version_info >= (3, 8), 'older than Python 3.8'\nimport os, site\n\
                                 print('\\n'.join(path for path in site.getsitepackages() if os.path.isdir(path)))\n";
         let told = run(sandbox, python, QUESTION, Vec::new())?;
@@ -87,18 +116,33 @@ impl Interpreter {
             .filter(|line| !line.contains(char::is_whitespace))
             .map(String::from)
             .collect();
-        // A file that the interpreter starts as it starts a source: header, then the code object.
-        const COMPILE: &str = "import importlib.util, marshal, os\n\
-                               code = compile(open('source.py', 'rb').read(), '<judge>', 'exec')\n\
-                               data = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)\n\
-                               while data:\n    data = data[os.write(3, data):]\n";
-        let mut compiled = Vec::new();
-        for program in Program::ALL {
-            let files = vec![("source.py".to_string(), program.source().into_bytes())];
-            compiled.push((program, run(sandbox, python, COMPILE, files)?.1));
-        }
-        Ok((packages, compiled))
+        let setup = PythonSetup {
+            interpreter: python.to_path_buf(),
+            modules: MODULES.iter().map(|module| module.to_string()).collect(),
+            programs: Program::ALL
+                .into_iter()
+                .map(|program| (program.file().to_string(), program.source().into_bytes()))
+                .collect(),
+        };
+        let start = match sandbox.warm_python(setup) {
+            Ok(warm) => Start::Warm(warm),
+            Err(why) => Start::Cold { why: why.to_string(), compiled: compile(sandbox, python)? },
+        };
+        Ok(Interpreter { path: python.to_path_buf(), packages, start })
     }
+}
+
+/// The programs as files that the interpreter starts as it starts a source: header, then the code object.
+fn compile(sandbox: &Sandbox, python: &Path) -> Result<Vec<(Program, Vec<u8>)>, String> {
+    const COMPILE: &str = "import importlib.util, marshal, os\n\
+                           code = compile(open('source.py', 'rb').read(), '<judge>', 'exec')\n\
+                           data = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)\n\
+                           while data:\n    data = data[os.write(3, data):]\n";
+    let one = |program: Program| {
+        let files = vec![("source.py".to_string(), program.source().into_bytes())];
+        Ok((program, run(sandbox, python, COMPILE, files)?.1))
+    };
+    Program::ALL.into_iter().map(one).collect()
 }
 
 /// Runs a trusted script; standard output and report.

@@ -116,6 +116,12 @@ impl Judge {
         &self.interpreter.path
     }
 
+    /// Why every test starts a new interpreter, which takes several times as long; `None` if tests run in copies of one
+    /// that was started with the judge.
+    pub fn cold_starts(&self) -> Option<&str> {
+        self.interpreter.cold()
+    }
+
     /// The verdict on one answer. Never fails: what could not be found out is `NotRun` in the verdict.
     ///
     /// ```no_run
