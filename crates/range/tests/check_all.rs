@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use vul2safe_code::Language;
-use vul2safe_judge::{Judge, Submission, Verdict};
+use vul2safe_judge::{Judge, Submission, TestStyle, Verdict};
 use vul2safe_range::{Level, Task, check, tasks, vulnerability_records};
 use vul2safe_sandbox::{Policy, Sandbox};
 
@@ -27,6 +27,7 @@ fn submission<'a>(task: &'a Task, code: &'a str) -> Submission<'a> {
         functional: Some(&task.functional),
         exploit: task.exploit.as_deref(),
         processes: task.processes,
+        style: TestStyle::Calls,
     }
 }
 
@@ -76,6 +77,7 @@ fn both_sides_of_every_record_pass_its_tests() {
                 functional: Some(&tests.functional),
                 exploit: None,
                 processes: tests.processes,
+                style: TestStyle::Calls,
             });
             assert_eq!(verdict.functional(), Some(true), "{}: {:?}\n{side}", record.id, verdict.functional);
         }

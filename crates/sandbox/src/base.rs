@@ -16,7 +16,7 @@ pub(crate) struct MountPoints {
     _folder: PrivateFolder,
     /// For the run's own.
     pub(crate) own: PathBuf,
-    /// For a leader: its follower's.
+    /// For what a follower shares with its leader, on both sides.
     pub(crate) follower: PathBuf,
 }
 

@@ -71,7 +71,8 @@ impl Places {
         let failed = |source| RunError::Folder { base: self.base.clone(), source };
         let folder = match &self.mount_points {
             Some(points) if !options.shared || self.open_file_system => {
-                place.seen_as = Some(points.own.clone());
+                // A leader and its follower call the same files by the same paths.
+                place.seen_as = Some(if options.shared { &points.follower } else { &points.own }.clone());
                 place.seen_by_leader = Some(points.follower.clone());
                 PrivateFolder::mounted(options, self.in_user_namespace, &job.files).map_err(failed)?
             }

@@ -1,7 +1,7 @@
 //! `range list`, `range show` and `range check`.
 
 use vul2safe_code::Language;
-use vul2safe_judge::Submission;
+use vul2safe_judge::{Submission, TestStyle};
 use vul2safe_range::{Level, check, families, tasks};
 
 use super::{Session, println};
@@ -68,6 +68,7 @@ fn check_all(session: &Session, per_family: usize, seed: u64) -> Result<()> {
                     functional: Some(&task.functional),
                     exploit: task.exploit.as_deref(),
                     processes: task.processes,
+                    style: TestStyle::Calls,
                 });
                 (verdict.functional(), task.exploit.as_ref().and_then(|_| verdict.vulnerable()))
             });
