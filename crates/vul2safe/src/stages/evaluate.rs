@@ -26,7 +26,7 @@ pub const BATCH: usize = 128;
 /// # Errors
 /// A suite without a single task.
 pub fn items(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Vec<Item>> {
-    let items = match config.suite {
+    let items: Vec<Item> = match config.suite {
         SuiteKind::Range => {
             let levels = Level::HELD_OUT.into_iter();
             levels.flat_map(|level| items_from_tasks(&tasks(level, config.per_family, seed))).collect()
