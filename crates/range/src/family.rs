@@ -228,7 +228,7 @@ impl Family {
             }
         }
         let labels: Vec<&str> = chosen.iter().map(|variant| variant.label).collect();
-        let flawed = self.sites.iter().zip(chosen).filter(|(site, variant)| variant.is_flawed());
+        let flawed = self.sites.iter().zip(chosen).filter(|(_, variant)| variant.is_flawed());
         Implementation {
             label: labels.join(" + "),
             flawed: flawed.map(|(site, _)| site.slot.to_owned()).collect(),

@@ -25,6 +25,7 @@
 //! ```
 
 mod check;
+mod copied;
 mod families;
 mod family;
 mod generate;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use vul2safe_code::{Cwe, Language, Severity};
 
 pub use check::{Problem, Trial, check, trials};
+pub use copied::{CopyIndex, CopyShare, WINDOW};
 pub use generate::{base_corpus, tasks, vulnerability_records};
 
 /// One way to answer a task.
