@@ -32,6 +32,7 @@ fn submission<'a>(task: &Task, trial: &Trial<'a>) -> Submission<'a> {
 #[test]
 fn every_implementation_gets_its_verdict_at_every_site() {
     let Some(judge) = judge() else { return };
+    let mut problems = Vec::new();
     for (level, seed) in [
         (Level::Train, 1),
         (Level::HeldOutNames, 2),
@@ -51,13 +52,17 @@ fn every_implementation_gets_its_verdict_at_every_site() {
             .map(|((task, trial), verdict)| ((task.id.as_str(), *trial), verdict))
             .collect();
         for task in &tasks {
-            let problems = check(task, |trial| {
+            problems.extend(check(task, |trial| {
                 let verdict = by_trial[&(task.id.as_str(), *trial)];
                 (verdict.functional(), verdict.vulnerable())
-            });
-            assert!(problems.is_empty(), "{problems:#?}");
+            }));
         }
     }
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|one| format!("{} / {}: {}\n{}", one.task, one.implementation, one.message, one.code))
+        .collect();
+    assert!(problems.is_empty(), "{} problems:\n{}", lines.len(), lines.join("\n"));
 }
 
 #[test]
