@@ -13,11 +13,18 @@ pub(crate) static FAMILY: Family = Family {
     result: "int ",
     contexts: &[
         context(&[("result", "length"), ("tell", "length"), ("first", "3"), ("second", "10")]),
-        context(&[("result", "size - length"), ("tell", "how many bytes of out are left"), ("first", "9"), ("second", "2")]),
+        context(&[
+            ("result", "size - length"),
+            ("tell", "how many bytes of out are left"),
+            ("first", "9"),
+            ("second", "2"),
+        ]),
         held_out(&[("result", "2 * length"), ("tell", "twice the length"), ("first", "6"), ("second", "20")]),
     ],
     docstring: "Copy length bytes of $field to out and return $tell, or -1 if they are more than size",
-    rephrased: &["Put the first length bytes of $field into out, return $tell, and -1 if length is more than size"],
+    rephrased: &[
+        "Put the first length bytes of $field into out, return $tell, and -1 if length is more than size",
+    ],
     corpus: &[
         "In out there is room for size bytes. `$signature` copies length bytes of $field there and returns $tell, or -1 if they do not fit.",
         "`$signature` copies bytes, length of them, from $field to out. It returns $tell. If length is more than size, it returns -1 and does nothing.",

@@ -16,11 +16,7 @@ pub(crate) static FAMILY: Family = Family {
     function: "$verb_$noun",
     parameters: "char *out, size_t size, const char *$field",
     result: "void ",
-    contexts: &[
-        context(&[("mark", ": ")]),
-        context(&[("mark", " is ")]),
-        held_out(&[("mark", " -> ")]),
-    ],
+    contexts: &[context(&[("mark", ": ")]), context(&[("mark", " is ")]), held_out(&[("mark", " -> ")])],
     docstring: "Write \"$event$mark\" and then $field to out, which has size > 0 bytes",
     rephrased: &["Put \"$event$mark\" and the $field behind it into out, whose size is given"],
     corpus: &[

@@ -10,8 +10,18 @@ pub(crate) static FAMILY: Family = Family {
     parameters: "const int *$field, int count",
     result: "int ",
     contexts: &[
-        context(&[("sign", ">"), ("what", "the largest of the count numbers in $field"), ("found", "7"), ("other", "-2")]),
-        context(&[("sign", "<"), ("what", "the smallest of the count numbers in $field"), ("found", "2"), ("other", "-5")]),
+        context(&[
+            ("sign", ">"),
+            ("what", "the largest of the count numbers in $field"),
+            ("found", "7"),
+            ("other", "-2"),
+        ]),
+        context(&[
+            ("sign", "<"),
+            ("what", "the smallest of the count numbers in $field"),
+            ("found", "2"),
+            ("other", "-5"),
+        ]),
         held_out(&[
             ("sign", ">="),
             ("what", "the greatest of the count numbers in $field"),

@@ -16,11 +16,7 @@ pub(crate) static FAMILY: Family = Family {
     function: "$verb_$noun",
     parameters: "const char *$field",
     result: "void ",
-    contexts: &[
-        context(&[("mark", ": ")]),
-        context(&[("mark", " by ")]),
-        held_out(&[("mark", " >> ")]),
-    ],
+    contexts: &[context(&[("mark", ": ")]), context(&[("mark", " by ")]), held_out(&[("mark", " >> ")])],
     docstring: "Print a line with \"$event$mark\" and the $field",
     rephrased: &["Write the words \"$event$mark\" and $field to the standard output, as one line"],
     corpus: &[

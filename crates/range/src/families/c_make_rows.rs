@@ -12,9 +12,24 @@ pub(crate) static FAMILY: Family = Family {
     parameters: "unsigned rows, unsigned columns",
     result: "unsigned char *",
     contexts: &[
-        context(&[("value", "row"), ("what", "the number of its row from 0"), ("shown", "0, 0, 0, 1, 1, 1"), ("one", "0")]),
-        context(&[("value", "row + 1"), ("what", "the number of its row from 1"), ("shown", "1, 1, 1, 2, 2, 2"), ("one", "1")]),
-        held_out(&[("value", "rows - row"), ("what", "the number of rows left"), ("shown", "2, 2, 2, 1, 1, 1"), ("one", "1")]),
+        context(&[
+            ("value", "row"),
+            ("what", "the number of its row from 0"),
+            ("shown", "0, 0, 0, 1, 1, 1"),
+            ("one", "0"),
+        ]),
+        context(&[
+            ("value", "row + 1"),
+            ("what", "the number of its row from 1"),
+            ("shown", "1, 1, 1, 2, 2, 2"),
+            ("one", "1"),
+        ]),
+        held_out(&[
+            ("value", "rows - row"),
+            ("what", "the number of rows left"),
+            ("shown", "2, 2, 2, 1, 1, 1"),
+            ("one", "1"),
+        ]),
     ],
     docstring: "Return new memory of rows times columns bytes, each byte holds $what",
     rephrased: &["Take memory for rows times columns bytes, put $what into each byte and return it"],

@@ -12,11 +12,7 @@ pub(crate) static FAMILY: Family = Family {
     function: "$verb_$noun",
     parameters: "FILE *out, const char *$field",
     result: "void ",
-    contexts: &[
-        context(&[("length", "16")]),
-        context(&[("length", "24")]),
-        held_out(&[("length", "48")]),
-    ],
+    contexts: &[context(&[("length", "16")]), context(&[("length", "24")]), held_out(&[("length", "48")])],
     docstring: "Write the text $field to the file out as a record of $length bytes",
     rephrased: &["Make a record of $length bytes that starts with $field and write it to the file out"],
     corpus: &[

@@ -12,9 +12,21 @@ pub(crate) static FAMILY: Family = Family {
     parameters: "int *$field, int count, int at, int value",
     result: "void ",
     contexts: &[
-        context(&[("change", "="), ("what", "Set the number at position at of $field to value"), ("after", "9")]),
-        context(&[("change", "+="), ("what", "Add value to the number at position at of $field"), ("after", "12")]),
-        held_out(&[("change", "-="), ("what", "Take value from the number at position at of $field"), ("after", "-6")]),
+        context(&[
+            ("change", "="),
+            ("what", "Set the number at position at of $field to value"),
+            ("after", "9"),
+        ]),
+        context(&[
+            ("change", "+="),
+            ("what", "Add value to the number at position at of $field"),
+            ("after", "12"),
+        ]),
+        held_out(&[
+            ("change", "-="),
+            ("what", "Take value from the number at position at of $field"),
+            ("after", "-6"),
+        ]),
     ],
     docstring: "$what, an array of count numbers",
     rephrased: &["In the array $field of count numbers, do this: $what"],

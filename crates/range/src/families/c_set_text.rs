@@ -13,10 +13,18 @@ pub(crate) static FAMILY: Family = Family {
     result: "void ",
     contexts: &[
         context(&[("copy", "strdup(text)"), ("what", "a copy of text"), ("end", "")]),
-        context(&[("copy", "strndup(text, 8)"), ("what", "a copy of the first 8 letters of text"), ("end", "[:8]")]),
-        held_out(&[("copy", "strndup(text, 4)"), ("what", "a copy of the first 4 letters of text"), ("end", "[:4]")]),
+        context(&[
+            ("copy", "strndup(text, 8)"),
+            ("what", "a copy of the first 8 letters of text"),
+            ("end", "[:8]"),
+        ]),
+        held_out(&[
+            ("copy", "strndup(text, 4)"),
+            ("what", "a copy of the first 4 letters of text"),
+            ("end", "[:4]"),
+        ]),
     ],
-    docstring: "Free the old text in *$field and put $what in its place",
+    docstring: "Free the old text in *$field and have $what there",
     rephrased: &["Let *$field be $what from now on and free what it was before"],
     corpus: &[
         "In *$field there is a text from malloc, or NULL. `$signature` frees it and stores $what there.",

@@ -17,7 +17,9 @@ pub(crate) static FAMILY: Family = Family {
         held_out(&[("mark", "/"), ("marks", "slashes")]),
     ],
     docstring: "Return the sum of the numbers between the $marks of $field, or -1 if a part is no number",
-    rephrased: &["Split $field at its $marks and add the numbers up, with -1 if a part does not start with a digit"],
+    rephrased: &[
+        "Split $field at its $marks and add the numbers up, with -1 if a part does not start with a digit",
+    ],
     corpus: &[
         "In $field there are numbers with $marks between them. `$signature` returns their sum, or -1 if something else is among them.",
         "`$signature` adds up the parts of $field. They stand between $marks. If one is no number, the result is -1.",

@@ -1,5 +1,23 @@
 //! The families, one file each.
 
+mod c_copy_part;
+mod c_count_letter;
+mod c_file_start;
+mod c_label_text;
+mod c_largest_item;
+mod c_log_line;
+mod c_make_rows;
+mod c_mean_value;
+mod c_name_at;
+mod c_number_after;
+mod c_pack_record;
+mod c_read_record;
+mod c_replace_text;
+mod c_run_command;
+mod c_set_item;
+mod c_set_text;
+mod c_sum_items;
+mod c_sum_parts;
 mod clamp_number;
 mod command_log;
 mod count_rows;
@@ -51,14 +69,32 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &log_line::FAMILY,
     &file_mode::FAMILY,
     &host_check::FAMILY,
+    &c_label_text::FAMILY,
+    &c_replace_text::FAMILY,
+    &c_name_at::FAMILY,
+    &c_number_after::FAMILY,
+    &c_set_text::FAMILY,
+    &c_sum_parts::FAMILY,
+    &c_run_command::FAMILY,
+    &c_mean_value::FAMILY,
+    &c_set_item::FAMILY,
+    &c_copy_part::FAMILY,
+    &c_file_start::FAMILY,
+    &c_pack_record::FAMILY,
     &sql_page::FAMILY,
     &file_page::FAMILY,
     &token_row::FAMILY,
     &command_log::FAMILY,
+    &c_read_record::FAMILY,
+    &c_make_rows::FAMILY,
+    &c_log_line::FAMILY,
     &join_values::FAMILY,
     &count_rows::FAMILY,
     &total_rows::FAMILY,
     &group_rows::FAMILY,
     &sort_rows::FAMILY,
     &clamp_number::FAMILY,
+    &c_sum_items::FAMILY,
+    &c_count_letter::FAMILY,
+    &c_largest_item::FAMILY,
 ];
