@@ -12,14 +12,14 @@ pub(crate) static FAMILY: Family = Family {
     parameters: "char *out, int size, const char *$field, int length",
     result: "int ",
     contexts: &[
-        context(&[("result", "length"), ("tell", "length"), ("first", "3"), ("second", "10")]),
+        context(&[("given", "length"), ("tell", "length"), ("first", "3"), ("second", "10")]),
         context(&[
-            ("result", "size - length"),
+            ("given", "size - length"),
             ("tell", "how many bytes of out are left"),
             ("first", "9"),
             ("second", "2"),
         ]),
-        held_out(&[("result", "2 * length"), ("tell", "twice the length"), ("first", "6"), ("second", "20")]),
+        held_out(&[("given", "2 * length"), ("tell", "twice the length"), ("first", "6"), ("second", "20")]),
     ],
     docstring: "Copy length bytes of $field to out and return $tell, or -1 if they are more than size",
     rephrased: &[
@@ -46,7 +46,7 @@ pub(crate) static FAMILY: Family = Family {
 if (length < 0 || length > size)
     return -1;
 memcpy(out, $field, length);
-return $result;
+return $given;
 "#,
             ),
             secure(
@@ -55,7 +55,7 @@ return $result;
                 r#"
 if (length >= 0 && length <= size) {
     memcpy(out, $field, length);
-    return $result;
+    return $given;
 }
 return -1;
 "#,
@@ -67,7 +67,7 @@ return -1;
 if ((unsigned) length > (unsigned) size)
     return -1;
 memmove(out, $field, length);
-return $result;
+return $given;
 "#,
             ),
             secure(
@@ -78,7 +78,7 @@ if (length > size)
     return -1;
 for (int i = 0; i < length; i++)
     out[i] = $field[i];
-return $result;
+return $given;
 "#,
             ),
         ],
@@ -91,7 +91,7 @@ return $result;
 if (length > size)
     return -1;
 memcpy(out, $field, length);
-return $result;
+return $given;
 "#,
             ),
             vulnerable(
@@ -101,7 +101,7 @@ return $result;
                 r#"
 if (length <= size) {
     memcpy(out, $field, length);
-    return $result;
+    return $given;
 }
 return -1;
 "#,
@@ -115,7 +115,7 @@ int left = size - length;
 if (left < 0)
     return -1;
 memmove(out, $field, length);
-return $result;
+return $given;
 "#,
             ),
         ],
@@ -140,7 +140,7 @@ def test_no_room(answer):
 "#,
     exploit: r#"
 def test_body(answer):
-    for length in (-1, -100, -2**31):
+    for length in (-1, -100, -(2**30)):
         answer.$function(answer.buffer(12), 12, b"red and blue", length)
 "#,
     ..C

@@ -18,9 +18,9 @@ pub(crate) static FAMILY: Family = Family {
     parameters: "const char *$field",
     result: "int ",
     contexts: &[
-        context(&[("good", ""), ("tell", "its exit code"), ("right", "0")]),
-        context(&[("good", " == 0"), ("tell", "whether its exit code is 0"), ("right", "1")]),
-        held_out(&[("good", " == 0 ? 7 : 8"), ("tell", "7 if its exit code is 0, else 8"), ("right", "7")]),
+        context(&[("good", " != 0"), ("tell", "0 if it worked, else 1"), ("right", "0")]),
+        context(&[("good", " == 0"), ("tell", "1 if it worked, else 0"), ("right", "1")]),
+        held_out(&[("good", " == 0 ? 7 : 8"), ("tell", "7 if it worked, else 8"), ("right", "7")]),
     ],
     docstring: "Run the command $command with $field and return $tell",
     rephrased: &["Start the program $command, whose one argument is $field, and return $tell"],
