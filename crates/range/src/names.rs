@@ -50,6 +50,8 @@ pub(crate) static FOLDER: Pool = pool(
     &["library", "backup", "posters", "albums"],
 );
 pub(crate) static COMMAND: Pool = pool(&["echo", "printf", "basename"], &["dirname", "expr"]);
+/// Commands that make the file or folder they are called with.
+pub(crate) static MAKER: Pool = pool(&["touch", "mkdir"], &["mkfifo"]);
 pub(crate) static LENGTH: Pool = pool(&["length", "size", "count", "width"], &["amount", "extent"]);
 pub(crate) static HOST: Pool =
     pool(&["api", "shop", "data", "files", "maps", "mail"], &["cdn", "images", "search"]);

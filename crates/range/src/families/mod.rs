@@ -2,6 +2,24 @@
 
 mod add_header;
 mod call_action;
+mod c_copy_part;
+mod c_count_letter;
+mod c_file_start;
+mod c_label_text;
+mod c_largest_item;
+mod c_log_line;
+mod c_make_rows;
+mod c_mean_value;
+mod c_name_at;
+mod c_number_after;
+mod c_pack_record;
+mod c_read_record;
+mod c_replace_text;
+mod c_run_command;
+mod c_set_item;
+mod c_set_text;
+mod c_sum_items;
+mod c_sum_parts;
 mod clamp_number;
 mod command_log;
 mod count_rows;
@@ -73,12 +91,27 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &hash_password::FAMILY,
     &signed_value::FAMILY,
     &fill_template::FAMILY,
+    &c_label_text::FAMILY,
+    &c_replace_text::FAMILY,
+    &c_name_at::FAMILY,
+    &c_number_after::FAMILY,
+    &c_set_text::FAMILY,
+    &c_sum_parts::FAMILY,
+    &c_run_command::FAMILY,
+    &c_mean_value::FAMILY,
+    &c_set_item::FAMILY,
+    &c_copy_part::FAMILY,
+    &c_file_start::FAMILY,
+    &c_pack_record::FAMILY,
     &sql_page::FAMILY,
     &file_page::FAMILY,
     &token_row::FAMILY,
     &command_log::FAMILY,
     &export_row::FAMILY,
     &open_session::FAMILY,
+    &c_read_record::FAMILY,
+    &c_make_rows::FAMILY,
+    &c_log_line::FAMILY,
     &join_values::FAMILY,
     &count_rows::FAMILY,
     &total_rows::FAMILY,
@@ -87,4 +120,7 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &clamp_number::FAMILY,
     &unique_values::FAMILY,
     &longest_value::FAMILY,
+    &c_sum_items::FAMILY,
+    &c_count_letter::FAMILY,
+    &c_largest_item::FAMILY,
 ];
