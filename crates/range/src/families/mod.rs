@@ -1,7 +1,6 @@
 //! The families, one file each.
 
 mod add_header;
-mod call_action;
 mod c_copy_part;
 mod c_count_letter;
 mod c_file_start;
@@ -20,6 +19,7 @@ mod c_set_item;
 mod c_set_text;
 mod c_sum_items;
 mod c_sum_parts;
+mod call_action;
 mod clamp_number;
 mod command_log;
 mod count_rows;
