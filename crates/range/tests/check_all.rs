@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use vul2safe_judge::{Judge, Submission, Verdict};
+use vul2safe_judge::{Judge, Submission, TestStyle, Verdict};
 use vul2safe_range::{Level, Task, Trial, check, tasks, trials, vulnerability_records};
 use vul2safe_sandbox::{Policy, Sandbox};
 
@@ -26,6 +26,7 @@ fn submission<'a>(task: &Task, trial: &Trial<'a>) -> Submission<'a> {
         functional: trial.functional,
         exploit: trial.exploit,
         processes: task.processes,
+        style: TestStyle::Calls,
     }
 }
 
@@ -78,6 +79,7 @@ fn both_sides_of_every_record_pass_its_tests() {
                 functional: Some(&tests.functional),
                 exploit: None,
                 processes: tests.processes,
+                style: TestStyle::Calls,
             });
             assert_eq!(verdict.functional(), Some(true), "{}: {:?}\n{side}", record.id, verdict.functional);
         }

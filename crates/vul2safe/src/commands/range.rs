@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use vul2safe_judge::{Submission, Verdict};
+use vul2safe_judge::{Submission, TestStyle, Verdict};
 use vul2safe_range::{ExportedTask, FamilyInfo, Level, Task, Trial, check, families, tasks, trials};
 use vul2safe_run::write_atomic;
 
@@ -140,6 +140,7 @@ fn submission<'a>(task: &Task, trial: &Trial<'a>) -> Submission<'a> {
         functional: trial.functional,
         exploit: trial.exploit,
         processes: task.processes,
+        style: TestStyle::Calls,
     }
 }
 
