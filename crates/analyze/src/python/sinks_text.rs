@@ -161,26 +161,34 @@ pub(super) fn backtracks(pattern: &str) -> bool {
 }
 
 fn ambiguous(atom: &Atom<'_>) -> bool {
+    let alternatives = inside(atom);
+    (atom.unbounded && alternatives.iter().any(|atoms| is_one_thing(atoms)))
+        || alternatives.iter().flatten().any(ambiguous)
+}
+
+/// The alternatives of a group; none for anything else, nor for what looks around and takes no text.
+fn inside<'t>(atom: &Atom<'t>) -> Vec<Vec<Atom<'t>>> {
     let Some(inner) = atom.text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) else {
-        return false;
+        return Vec::new();
     };
-    if inner.starts_with("?=") || inner.starts_with("?!") || inner.starts_with("?<") {
-        return false;
+    if ["?=", "?!", "?<"].iter().any(|start| inner.starts_with(start)) {
+        return Vec::new();
     }
     let inner = match inner.strip_prefix("?P<").and_then(|named| named.split_once('>')) {
         Some((_, rest)) => rest,
         None => inner.strip_prefix("?:").unwrap_or(inner),
     };
-    let Some(alternatives) = atoms(inner) else { return false };
-    let one_thing = |atoms: &Vec<Atom<'_>>| {
-        let needed: Vec<&Atom<'_>> = atoms.iter().filter(|atom| !atom.optional).collect();
-        let unbounded = atoms.iter().any(|atom| atom.unbounded);
-        match needed[..] {
-            [] => unbounded,
-            [first, ..] => unbounded && needed.iter().all(|atom| atom.unbounded && atom.text == first.text),
-        }
-    };
-    (atom.unbounded && alternatives.iter().any(one_thing)) || alternatives.iter().flatten().any(ambiguous)
+    atoms(inner).unwrap_or_default()
+}
+
+/// Whether a sequence can be one repeated thing: what must be there repeats, and is always the same.
+fn is_one_thing(atoms: &[Atom<'_>]) -> bool {
+    let repeats = |atom: &Atom<'_>| atom.unbounded || inside(atom).iter().any(|atoms| is_one_thing(atoms));
+    let mut needed = atoms.iter().filter(|atom| !atom.optional);
+    atoms.iter().any(repeats)
+        && needed
+            .next()
+            .is_none_or(|first| repeats(first) && needed.all(|atom| atom.text == first.text && repeats(atom)))
 }
 
 /// The alternatives of a pattern, each as its atoms; `None` for what is no pattern.
