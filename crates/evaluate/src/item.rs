@@ -72,9 +72,10 @@ pub fn items_from_tasks(tasks: &[Task]) -> Vec<Item> {
                 Level::Train => "training names",
                 Level::HeldOutNames => "held-out names",
                 Level::HeldOutContexts => "held-out contexts",
+                Level::HeldOutFamilies => "held-out families",
             }
             .to_owned(),
-            language: Language::Python,
+            language: task.language,
             cwe: task.cwe,
             severity: task.severity,
             request: task.request.clone(),
