@@ -8,12 +8,16 @@
 //! assert!(interval.low > 0.48 && interval.high < 0.95);
 //! ```
 
+mod assemble;
 mod item;
 mod statistics;
+mod suites;
 mod table;
 
-pub use item::{Answered, Item, items_from_tasks};
+pub use assemble::{Assembled, assemble, cut_at_stop};
+pub use item::{Answered, Completion, Form, Item, items_from_tasks};
 pub use statistics::{Interval, McNemar, mcnemar, paired_difference, pass_at_k, wilson};
+pub use suites::{FORMATS, Format, Layout, MAXIMUM_FILE_BYTES, SourceFile, Suite, SuiteError, Tasks, range};
 pub use table::table;
 
 /// What can be wrong with an evaluation's input.

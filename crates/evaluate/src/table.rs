@@ -205,15 +205,11 @@ mod tests {
 
     fn item(id: &str, cwe: Option<u32>) -> Item {
         Item {
-            id: id.to_owned(),
-            group: "held-out names".to_owned(),
-            language: Language::Python,
             cwe: cwe.map(Cwe),
             severity: cwe.map(|_| Severity::High),
-            request: String::new(),
             functional: Some(String::new()),
             exploit: cwe.map(|_| String::new()),
-            processes: 0,
+            ..Item::new(id, "held-out names", Language::Python)
         }
     }
 
