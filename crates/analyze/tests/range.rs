@@ -7,13 +7,9 @@ use vul2safe_analyze::analyze;
 use vul2safe_code::{Cwe, Language, parse};
 use vul2safe_range::{Level, families, tasks};
 
-/// The weakness at each site, in order, of the families with two sites.
-const TWO_SITES: [(&str, [u32; 2]); 4] =
-    [("sql_page", [89, 79]), ("file_page", [22, 79]), ("token_row", [338, 89]), ("command_log", [117, 78])];
-
 /// Weaknesses found in a module that must parse.
-fn weaknesses(code: &str) -> BTreeSet<Cwe> {
-    let parsed = parse(Language::Python, code).unwrap();
+fn weaknesses(language: Language, code: &str) -> BTreeSet<Cwe> {
+    let parsed = parse(language, code).unwrap();
     assert!(parsed.is_clean(), "does not parse:\n{code}");
     analyze(&parsed).iter().map(|finding| finding.cwe).collect()
 }
@@ -25,13 +21,13 @@ fn variants(label: &str) -> Vec<String> {
 
 #[test]
 fn secure_is_left_alone_and_vulnerable_is_flagged() {
-    // Family → flawed as a whole, variants, code: each with several names and contexts.
-    let mut implementations: BTreeMap<String, BTreeSet<(bool, Vec<String>, String)>> = BTreeMap::new();
-    for level in [Level::Train, Level::HeldOutNames, Level::HeldOutContexts] {
+    // Family → flawed sites, variants, code: each with several names and contexts.
+    let mut implementations: BTreeMap<String, BTreeSet<(Vec<String>, Vec<String>, String)>> = BTreeMap::new();
+    for level in Level::ALL {
         for task in tasks(level, 12, 3) {
             let all = implementations.entry(task.family.clone()).or_default();
-            all.extend(task.secure.into_iter().map(|one| (false, variants(&one.label), one.code)));
-            all.extend(task.vulnerable.into_iter().map(|one| (true, variants(&one.label), one.code)));
+            let answers = task.secure.into_iter().chain(task.vulnerable);
+            all.extend(answers.map(|one| (one.flawed, variants(&one.label), one.code)));
         }
     }
     println!(
@@ -40,35 +36,33 @@ fn secure_is_left_alone_and_vulnerable_is_flagged() {
     let mut totals = [0usize; 8];
     let (mut alarms, mut unseen) = (Vec::new(), Vec::new());
     for family in families() {
-        let sites: Vec<Cwe> = match TWO_SITES.iter().find(|(name, _)| *name == family.name) {
-            Some((_, both)) => both.iter().copied().map(Cwe).collect(),
-            None => family.cwe.into_iter().collect(),
-        };
-        assert_eq!(sites.len(), family.sites, "{}: a weakness for each site", family.name);
         let all = &implementations[family.name];
-        // The variants that secure implementations have at each site.
-        let secure: BTreeSet<(usize, &String)> = all
-            .iter()
-            .filter(|(flawed, _, _)| !flawed)
-            .flat_map(|(_, variants, _)| variants.iter().enumerate())
-            .collect();
         // Vulnerable flagged, vulnerable, secure flagged, secure; then the same of sites.
         let mut counts = [0usize; 8];
-        for (flawed, variants, code) in all {
-            let found = weaknesses(code);
-            let flagged =
-                if family.harmless { !found.is_empty() } else { sites.iter().any(|cwe| found.contains(cwe)) };
-            let at = if *flawed { 0 } else { 2 };
+        for (flaws, variants, code) in all {
+            let found = weaknesses(family.language, code);
+            let sites = &family.sites;
+            let flagged = if family.harmless {
+                !found.is_empty()
+            } else {
+                sites.iter().any(|site| found.contains(&site.cwe))
+            };
+            let flawed = !flaws.is_empty();
+            let at = if flawed { 0 } else { 2 };
             counts[at] += usize::from(flagged);
             counts[at + 1] += 1;
             // A secure implementation has no other weakness either.
             if !flawed && !found.is_empty() {
                 alarms.push(format!("{} / {variants:?}: {found:?}\n{code}", family.name));
             }
-            for (index, cwe) in sites.iter().enumerate() {
-                // A family with one site may give a secure and a vulnerable variant the same label.
-                let clean =
-                    if sites.len() == 1 { !flawed } else { secure.contains(&(index, &variants[index])) };
+            for (index, site) in sites.iter().enumerate() {
+                let cwe = &site.cwe;
+                // Two sites may have the same weakness: then a finding cannot be told from one of the other site.
+                let others = || sites.iter().filter(|other| other.name != site.name && other.cwe == *cwe);
+                if others().any(|other| flaws.iter().any(|name| name == other.name)) {
+                    continue;
+                }
+                let clean = !flaws.iter().any(|name| name == site.name);
                 let at = if clean { 6 } else { 4 };
                 counts[at] += usize::from(found.contains(cwe));
                 counts[at + 1] += 1;

@@ -129,6 +129,7 @@ pub fn items_from_tasks(tasks: &[Task]) -> Vec<Item> {
                 Level::Train => "training names",
                 Level::HeldOutNames => "held-out names",
                 Level::HeldOutContexts => "held-out contexts",
+                Level::HeldOutFamilies => "held-out families",
             };
             Item {
                 cwe: task.cwe,
@@ -140,7 +141,7 @@ pub fn items_from_tasks(tasks: &[Task]) -> Vec<Item> {
                 processes: task.processes,
                 reference: task.secure.first().map(|implementation| implementation.code.clone()),
                 insecure: task.vulnerable.first().map(|implementation| implementation.code.clone()),
-                ..Item::new(&task.id, group, Language::Python)
+                ..Item::new(&task.id, group, task.language)
             }
         })
         .collect()

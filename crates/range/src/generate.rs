@@ -12,7 +12,7 @@ use crate::family::{Context, Family, Variant};
 use crate::names::{Names, Words, pick, stable_hash};
 use crate::naming;
 use crate::wording::{corpus_request, exam_request};
-use crate::{Document, Level, Task};
+use crate::{Document, Level, Task, TaskSite};
 
 /// One function name in this many is kept for the held-out-contexts tasks.
 const KEPT_FOR_CONTEXTS: u64 = 6;
@@ -27,10 +27,15 @@ const DOCSTRING_SHARE: f64 = 0.3;
 /// Draws after which a family is taken to have no further distinct names.
 const TRIES: usize = 500;
 
-/// Up to `per_family` tasks of every family, with distinct requests; fewer where a family's names run out.
-/// The same arguments give the same tasks.
+/// Up to `per_family` tasks of every family that the level has, with distinct requests; fewer where a family's names run
+/// out. The same arguments give the same tasks. A held-out family has tasks at [`Level::HeldOutFamilies`] alone, the others
+/// at every other level.
 pub fn tasks(level: Level, per_family: usize, seed: u64) -> Vec<Task> {
-    FAMILIES.iter().flat_map(|family| family_tasks(family, level, per_family, seed)).collect()
+    FAMILIES
+        .iter()
+        .filter(|family| family.is_held_out() == (level == Level::HeldOutFamilies))
+        .flat_map(|family| family_tasks(family, level, per_family, seed))
+        .collect()
 }
 
 fn family_tasks(family: &Family, level: Level, per_family: usize, seed: u64) -> Vec<Task> {
@@ -43,7 +48,7 @@ fn family_tasks(family: &Family, level: Level, per_family: usize, seed: u64) -> 
         }
         let (words, context_held_out) = match level {
             Level::Train => (Words::Open, false),
-            Level::HeldOutNames => (Words::Reserved, false),
+            Level::HeldOutNames | Level::HeldOutFamilies => (Words::Reserved, false),
             Level::HeldOutContexts => (Words::Open, true),
         };
         let names = draw(family, words, context_held_out, &mut random);
@@ -51,7 +56,7 @@ fn family_tasks(family: &Family, level: Level, per_family: usize, seed: u64) -> 
         let kept = is_kept_for_contexts(&names);
         let fits = match level {
             Level::Train => !kept,
-            Level::HeldOutNames => true,
+            Level::HeldOutNames | Level::HeldOutFamilies => true,
             Level::HeldOutContexts => kept,
         };
         if fits && seen.insert(request.clone()) {
@@ -64,9 +69,19 @@ fn family_tasks(family: &Family, level: Level, per_family: usize, seed: u64) -> 
 
 fn task(family: &Family, level: Level, id: String, request: String, names: &Names) -> Task {
     let written = |chosen: Vec<&'static Variant>| family.implementation(names, false, &chosen);
+    let clean = vec![false; family.sites.len()];
+    let flaws = if family.harmless() { Vec::new() } else { family.flaws() };
+    let sites = family.sites.iter().filter_map(|site| {
+        Some(TaskSite {
+            name: site.slot.to_owned(),
+            cwe: Cwe(site.cwe?),
+            exploit: tests(family, names, &family.exploit_of(site)),
+        })
+    });
     Task {
         id,
         family: family.name.to_string(),
+        language: family.language,
         cwe: family.cwe.map(Cwe),
         severity: (!family.harmless()).then_some(family.severity),
         level,
@@ -74,9 +89,10 @@ fn task(family: &Family, level: Level, id: String, request: String, names: &Name
         function: names.fill("$function"),
         functional: tests(family, names, family.functional),
         exploit: (!family.harmless()).then(|| tests(family, names, family.exploit)),
+        sites: sites.collect(),
         processes: family.processes,
-        secure: family.choices(|flaws| !flaws.contains(&true)).into_iter().map(written).collect(),
-        vulnerable: family.choices(|flaws| flaws.contains(&true)).into_iter().map(written).collect(),
+        secure: family.covering(&clean).into_iter().map(written).collect(),
+        vulnerable: flaws.iter().flat_map(|flaws| family.covering(flaws)).map(written).collect(),
     }
 }
 
@@ -90,20 +106,20 @@ fn tests(family: &Family, names: &Names, tests: &str) -> String {
     names.fill(&text)
 }
 
-/// Up to `per_family` records of every vulnerable family: a flawed answer, and the small change that an upstream
+/// Up to `per_family` records of every vulnerable family that is not held out: a flawed answer, and the small change that an upstream
 /// fix makes of it. Every record has a docstring and functional tests, and a project of its own, so that a split by
 /// project may part any two. Never exploit tests, prompts or spans; never a reserved word or a held-out context.
 pub fn vulnerability_records(per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
     FAMILIES
         .iter()
-        .filter(|family| !family.harmless())
+        .filter(|family| !family.harmless() && !family.is_held_out())
         .flat_map(|family| family_records(family, per_family, seed))
         .collect()
 }
 
 fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
     let mut random = stream(seed, &format!("records/{}", family.name));
-    let flawed = family.choices(|flaws| flaws.contains(&true));
+    let flaws = family.flaws();
     let mut seen = BTreeSet::new();
     let mut records = Vec::new();
     for _ in 0..per_family.saturating_mul(TRIES) {
@@ -111,31 +127,37 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
             break;
         }
         let names = draw(family, Words::Open, false, &mut random);
-        let chosen = pick(&flawed, &mut random);
-        let vulnerable = family.implementation(&names, true, chosen).code;
+        let flawed = pick(&flaws, &mut random);
+        let chosen: Vec<&Variant> =
+            family.sites.iter().zip(flawed).map(|(site, flaw)| pick(site.side(*flaw), &mut random)).collect();
+        let vulnerable = family.implementation(&names, true, &chosen).code;
         if is_kept_for_contexts(&names) || !seen.insert(vulnerable.clone()) {
             continue;
         }
-        let secure = family.implementation(&names, true, &family.fixed(chosen)).code;
+        let secure = family.implementation(&names, true, &family.fixed(&chosen)).code;
         let hash = format!("{:016x}", stable_hash(&vulnerable));
         let mut cwe: Vec<Cwe> = family
             .sites
             .iter()
-            .zip(chosen)
-            .filter(|(_, variant)| !variant.fix.is_empty())
+            .zip(&chosen)
+            .filter(|(_, variant)| variant.is_flawed())
             .filter_map(|(site, _)| site.cwe.map(Cwe))
             .collect();
         // The family's own weakness comes first, as data sets name the gravest one first.
         cwe.sort_by_key(|cwe| Some(cwe.0) != family.cwe);
         records.push(VulnerabilityRecord {
             id: format!("range-{}-{hash}", family.name),
-            language: Language::Python,
+            language: family.language,
             cwe,
             cve: None,
             project: Some(format!("range-{hash}")),
             commit: None,
             license: Some("Apache-2.0".to_string()),
-            file_name: Some(names.fill("$noun.py")),
+            file_name: Some(names.fill(if family.language == Language::Python {
+                "$noun.py"
+            } else {
+                "$noun.c"
+            })),
             function: Some(names.fill("$function")),
             description: None,
             vulnerable,
@@ -182,12 +204,16 @@ pub fn base_corpus(documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Do
             .iter()
             .map(|site| {
                 let flawed = !site.vulnerable.is_empty() && chance(vulnerable_share, &mut random);
-                pick(if flawed { site.vulnerable } else { site.secure }, &mut random)
+                pick(site.side(flawed), &mut random)
             })
             .collect();
         let docstring = chance(DOCSTRING_SHARE, &mut random);
         let request = corpus_request(family, &names, &mut random);
-        corpus.push(Document { request, code: family.implementation(&names, docstring, &chosen).code });
+        corpus.push(Document {
+            request,
+            language: family.language,
+            code: family.implementation(&names, docstring, &chosen).code,
+        });
     }
     corpus
 }
@@ -210,7 +236,8 @@ fn draw(family: &Family, words: Words, context_held_out: bool, random: &mut ChaC
     }
     names.set("function", family.function);
     names.set("parameters", family.parameters);
-    names.set("signature", "$function($parameters)");
+    names.set("result", family.result);
+    names.set("signature", "$result$function($parameters)");
     names
 }
 

@@ -3,46 +3,67 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use vul2safe_code::Language;
 
 use crate::Document;
 use crate::names::{self, Names, pick};
 
 /// A form with its slots: `$noun` for the whole, `$list` and `$pairs` filled by name.
 struct Form {
+    language: Language,
     request: &'static str,
     code: &'static str,
 }
 
-const FORMS: [Form; 11] = [
-    Form {
-        request: "Query the $first from the table $noun where $second is 1.",
-        code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
-    },
-    Form {
-        request: "In the table $noun, set the $first to 0 where the $second is 1.",
-        code: "db.execute(\"UPDATE $noun SET $first = 0 WHERE $second = 1\")\n",
-    },
-    Form {
-        request: "Where $second is 1, what is the $first in the table $noun?",
-        code: "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
-    },
-    Form { request: "Make a list `$noun` of the texts $list.", code: "$noun = [$quoted]\n" },
-    Form { request: "Make the tuple `$noun` out of the variables $list.", code: "$noun = ($list)\n" },
-    Form {
-        request: "Write a function `$noun($list)` that returns its parameters as a tuple.",
-        code: "def $noun($list):\n    return ($list)\n",
-    },
-    Form {
-        request: "Create the table $noun with the text columns $list.",
-        code: "db.execute(\"CREATE TABLE $noun ($columns)\")\n",
-    },
-    Form { request: "Call `$noun` with $list.", code: "$noun($list)\n" },
-    Form { request: "Map $pairs in the dictionary `$noun`.", code: "$noun = {$entries}\n" },
-    Form {
-        request: "Query $list from the table $noun.",
-        code: "rows = db.execute(\"SELECT $list FROM $noun\").fetchall()\n",
-    },
-    Form { request: "Take $list out of the dictionary `$noun`.", code: "$list = $lookups\n" },
+const fn python(request: &'static str, code: &'static str) -> Form {
+    Form { language: Language::Python, request, code }
+}
+
+const fn c(request: &'static str, code: &'static str) -> Form {
+    Form { language: Language::C, request, code }
+}
+
+const FORMS: [Form; 16] = [
+    python(
+        "Query the $first from the table $noun where $second is 1.",
+        "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
+    ),
+    python(
+        "In the table $noun, set the $first to 0 where the $second is 1.",
+        "db.execute(\"UPDATE $noun SET $first = 0 WHERE $second = 1\")\n",
+    ),
+    python(
+        "Where $second is 1, what is the $first in the table $noun?",
+        "rows = db.execute(\"SELECT $first FROM $noun WHERE $second = 1\").fetchall()\n",
+    ),
+    python("Make a list `$noun` of the texts $list.", "$noun = [$quoted]\n"),
+    python("Make the tuple `$noun` out of the variables $list.", "$noun = ($list)\n"),
+    python(
+        "Write a function `$noun($list)` that returns its parameters as a tuple.",
+        "def $noun($list):\n    return ($list)\n",
+    ),
+    python(
+        "Create the table $noun with the text columns $list.",
+        "db.execute(\"CREATE TABLE $noun ($columns)\")\n",
+    ),
+    python("Call `$noun` with $list.", "$noun($list)\n"),
+    python("Map $pairs in the dictionary `$noun`.", "$noun = {$entries}\n"),
+    python(
+        "Query $list from the table $noun.",
+        "rows = db.execute(\"SELECT $list FROM $noun\").fetchall()\n",
+    ),
+    python("Take $list out of the dictionary `$noun`.", "$list = $lookups\n"),
+    c("Declare the integer variables $list in C.", "int $list;\n"),
+    c("Call the C function `$noun` with $list.", "$noun($list);\n"),
+    c("Define the C struct `$noun` with the text members $list.", "struct $noun {\n    $members\n};\n"),
+    c(
+        "Write a C function `int $noun(int $first, int $second)` that returns the sum of its parameters.",
+        "int $noun(int $first, int $second)\n{\n    return $first + $second;\n}\n",
+    ),
+    c(
+        "Declare the C function `$noun`, which takes a text $first and a size $second and returns nothing.",
+        "void $noun(const char *$first, size_t $second);\n",
+    ),
 ];
 
 /// One document about names.
@@ -72,10 +93,12 @@ pub(crate) fn document(random: &mut ChaCha8Rng) -> Document {
     filled.set("second", list[1]);
     filled.set("list", list.join(", "));
     filled.set("quoted", join(&|word| format!("\"{word}\"")));
+    let members: Vec<String> = list.iter().map(|word| format!("char *{word};")).collect();
+    filled.set("members", members.join("\n    "));
     filled.set("columns", join(&|word| format!("{word} TEXT")));
     filled.set("lookups", join(&|word| format!("{noun}[\"{word}\"]")));
     filled.set("pairs", two_by_two(&|key, value| format!("{key} to {value}")));
     filled.set("entries", two_by_two(&|key, value| format!("\"{key}\": \"{value}\"")));
     let form = pick(&FORMS, random);
-    Document { request: filled.fill(form.request), code: filled.fill(form.code) }
+    Document { request: filled.fill(form.request), language: form.language, code: filled.fill(form.code) }
 }

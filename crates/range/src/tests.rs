@@ -2,12 +2,11 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::families::FAMILIES;
+use crate::family::{Family, PYTHON, Site};
 use crate::names::{Names, Words};
 
-const LEVELS: [Level; 3] = [Level::Train, Level::HeldOutNames, Level::HeldOutContexts];
-
 fn exam() -> Vec<Task> {
-    LEVELS.into_iter().flat_map(|level| tasks(level, 12, 3)).collect()
+    Level::ALL.into_iter().flat_map(|level| tasks(level, 12, 3)).collect()
 }
 
 /// Words that would tell a reader that the request is about security, and modules that only one side uses.
@@ -55,7 +54,7 @@ fn the_range_is_as_wide_as_it_says() {
     let families = families();
     let open: Vec<&FamilyInfo> = families.iter().filter(|family| !family.harmless).collect();
     assert!(open.len() >= 12);
-    assert!(open.iter().filter(|family| family.sites >= 2).count() >= 4);
+    assert!(open.iter().filter(|family| family.sites.len() >= 2).count() >= 4);
     assert!(families.len() - open.len() >= 6);
     assert!(open.iter().map(|family| family.cwe).collect::<BTreeSet<_>>().len() >= 8);
     assert_eq!(families.iter().map(|family| family.name).collect::<BTreeSet<_>>().len(), families.len());
@@ -65,17 +64,26 @@ fn the_range_is_as_wide_as_it_says() {
 fn every_family_has_enough_of_everything() {
     for family in FAMILIES {
         assert!(family.exam.len() >= 3 && family.corpus.len() >= 2, "{}", family.name);
-        assert!(family.contexts.iter().any(|context| context.held_out), "{}", family.name);
+        // A family that is held out as a whole needs no context that is.
+        assert!(
+            family.is_held_out() || family.contexts.iter().any(|context| context.held_out),
+            "{}",
+            family.name
+        );
         assert!(family.contexts.iter().filter(|context| !context.held_out).count() >= 2, "{}", family.name);
         assert!(family.functional.matches("\ndef test_").count() >= 2, "{}", family.name);
-        assert!(family.choices(|flaws| !flaws.contains(&true)).len() >= 3, "{}", family.name);
+        assert!(family.sites.iter().all(|site| site.secure.len() >= 3), "{}", family.name);
         if family.harmless() {
+            assert!(family.exploit.is_empty() && family.sites.iter().all(|site| site.vulnerable.is_empty()));
             continue;
         }
-        assert!(family.choices(|flaws| flaws.contains(&true)).len() >= 3, "{}", family.name);
+        let tests = |text: &str| format!("\n{text}").matches("\ndef test_").count();
+        let of_sites: usize = family.sites.iter().map(|site| tests(&family.exploit_of(site))).sum();
+        assert_eq!(of_sites, tests(family.exploit), "{}: a test that attacks no site or two", family.name);
         for site in family.sites {
-            let test = format!("\ndef test_{}(answer)", site.slot);
-            assert!(family.exploit.contains(&test), "{}: no{test}", family.name);
+            assert!(tests(&family.exploit_of(site)) >= 1, "{}: no test attacks {}", family.name, site.slot);
+            assert!(site.vulnerable.len() >= 3 && site.cwe.is_some(), "{}: {}", family.name, site.slot);
+            assert!(site.secure.iter().all(|variant| variant.fix.is_empty()), "{}", family.name);
             for flawed in site.vulnerable {
                 assert!(
                     site.secure.iter().any(|fix| fix.label == flawed.fix),
@@ -119,22 +127,28 @@ fn no_slot_is_left_open() {
 
 #[test]
 fn all_code_and_all_tests_parse() {
-    let python =
-        |text: &str| vul2safe_code::parse(vul2safe_code::Language::Python, text).is_ok_and(|p| p.is_clean());
+    let parses = |language, text: &str| vul2safe_code::parse(language, text).is_ok_and(|p| p.is_clean());
+    let python = |text: &str| parses(Language::Python, text);
     for task in exam() {
         assert!(python(&task.functional) && task.exploit.as_deref().is_none_or(python), "{}", task.id);
+        assert!(task.sites.iter().all(|site| python(&site.exploit)), "{}", task.id);
         for implementation in task.secure.iter().chain(&task.vulnerable) {
-            assert!(python(&implementation.code), "{}: {}", task.id, implementation.code);
+            assert!(parses(task.language, &implementation.code), "{}: {}", task.id, implementation.code);
         }
     }
     for record in vulnerability_records(10, 5) {
-        assert!(python(&record.vulnerable) && python(record.secure.as_deref().unwrap()), "{}", record.id);
+        for side in [&record.vulnerable, record.secure.as_ref().unwrap()] {
+            assert!(parses(record.language, side), "{}: {side}", record.id);
+        }
+    }
+    for document in base_corpus(3_000, 0.5, 5) {
+        assert!(parses(document.language, &document.code), "{}", document.code);
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    for level in LEVELS {
+    for level in Level::ALL {
         assert_eq!(tasks(level, 5, 11), tasks(level, 5, 11));
         assert_ne!(tasks(level, 5, 11), tasks(level, 5, 12));
     }
@@ -158,15 +172,20 @@ fn no_request_speaks_of_security() {
 #[test]
 fn a_request_names_the_function_and_its_parameters() {
     for task in exam() {
-        assert!(task.request.contains(&format!("`{}(", task.function)), "{}", task.request);
+        let function = format!("{}(", task.function);
+        let family = FAMILIES.iter().find(|family| family.name == task.family).unwrap();
+        let signature = format!("`{}{function}", family.result);
+        assert!(task.request.contains(&signature), "{}", task.request);
     }
 }
 
 #[test]
 fn there_are_as_many_tasks_as_asked_for_and_all_differ() {
-    for level in LEVELS {
+    for level in Level::ALL {
         let tasks = tasks(level, 30, 4);
-        assert_eq!(tasks.len(), 30 * families().len());
+        let of_level =
+            families().iter().filter(|family| family.held_out == (level == Level::HeldOutFamilies)).count();
+        assert_eq!(tasks.len(), 30 * of_level);
         assert_eq!(tasks.iter().map(|task| &task.request).collect::<BTreeSet<_>>().len(), tasks.len());
         assert_eq!(tasks.iter().map(|task| &task.id).collect::<BTreeSet<_>>().len(), tasks.len());
     }
@@ -185,10 +204,11 @@ fn records_hold_no_reserved_word_and_no_held_out_context() {
                 assert!(!words.contains(reserved), "{}: {reserved}", record.id);
             }
         }
-        assert!(record.vulnerable.contains("\"\"\""), "{} has no docstring", record.id);
+        let opening = if record.language == Language::Python { "\"\"\"" } else { "/* " };
+        assert!(record.vulnerable.contains(opening), "{} has no docstring", record.id);
     }
     let functions: BTreeSet<&str> = records.iter().filter_map(|record| record.function.as_deref()).collect();
-    for level in [Level::HeldOutNames, Level::HeldOutContexts] {
+    for level in Level::HELD_OUT {
         assert!(tasks(level, 30, 6).iter().all(|task| !functions.contains(task.function.as_str())));
     }
 }
@@ -196,7 +216,7 @@ fn records_hold_no_reserved_word_and_no_held_out_context() {
 #[test]
 fn a_held_out_context_is_in_no_record() {
     let records = vulnerability_records(60, 14);
-    for family in FAMILIES.iter().filter(|family| !family.harmless()) {
+    for family in FAMILIES.iter().filter(|family| !family.harmless() && !family.is_held_out()) {
         let open =
             || family.contexts.iter().filter(|context| !context.held_out).flat_map(|context| context.slots);
         for context in family.contexts.iter().filter(|context| context.held_out) {
@@ -233,7 +253,8 @@ fn a_name_is_reserved_when_both_its_words_are() {
 #[test]
 fn every_record_is_a_small_change_with_a_project_of_its_own() {
     let records = vulnerability_records(20, 8);
-    assert_eq!(records.len(), 20 * families().iter().filter(|family| !family.harmless).count());
+    let of_records = families().iter().filter(|family| !family.harmless && !family.held_out).count();
+    assert_eq!(records.len(), 20 * of_records);
     for record in &records {
         let secure = record.secure.as_deref().unwrap();
         assert_ne!(record.vulnerable, secure);
@@ -253,7 +274,7 @@ fn the_base_corpus_holds_no_function_of_a_held_out_task() {
         );
     }
     let requests: BTreeSet<&str> = corpus.iter().map(|document| document.request.as_str()).collect();
-    for level in LEVELS {
+    for level in Level::ALL {
         for task in tasks(level, 30, 9) {
             assert!(!requests.contains(task.request.as_str()), "{}", task.request);
             assert!(level == Level::Train || !words.contains(task.function.as_str()), "{}", task.function);
@@ -301,15 +322,90 @@ fn the_vulnerable_share_is_as_asked() {
 }
 
 #[test]
+fn a_held_out_family_is_in_no_record() {
+    let records = vulnerability_records(60, 15);
+    let corpus = base_corpus(20_000, 0.5, 15);
+    for family in FAMILIES.iter().filter(|family| family.is_held_out()) {
+        assert!(!family.harmless(), "{}: nothing to hold out", family.name);
+        for piece in family.held_out {
+            assert!(corpus.iter().any(|document| document.code.contains(piece)), "{}: {piece}", family.name);
+            for record in &records {
+                let sides = format!("{}{}", record.vulnerable, record.secure.as_deref().unwrap());
+                assert!(!sides.contains(piece), "{}: {piece} is in {}", family.name, record.id);
+            }
+        }
+        for site in family.sites {
+            for variant in site.secure {
+                let text = format!("{}\n{}", variant.imports.join("\n"), variant.code);
+                assert!(
+                    family.held_out.iter().any(|piece| text.contains(piece)),
+                    "{}: {}",
+                    family.name,
+                    variant.label
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variant_of_every_site_occurs_for_every_combination_of_flaws() {
+    for family in FAMILIES.iter().filter(|family| !family.harmless()) {
+        for flaws in family.flaws().into_iter().chain([vec![false; family.sites.len()]]) {
+            let chosen = family.covering(&flaws);
+            for (index, (site, flaw)) in family.sites.iter().zip(&flaws).enumerate() {
+                let labels: BTreeSet<&str> = chosen.iter().map(|variants| variants[index].label).collect();
+                assert_eq!(labels, site.side(*flaw).iter().map(|variant| variant.label).collect());
+                assert!(chosen.iter().all(|variants| variants[index].is_flawed() == *flaw));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tests_of_a_site_are_those_that_bear_its_name() {
+    let family = Family {
+        exploit: "\ndef test_file(answer):\n    assert 1\n\n\ndef test_page(answer):\n    assert 2\n\n\ndef test_file_twice(answer):\n    assert 3\n\n\ndef test_filename(answer):\n    assert 4\n",
+        ..PYTHON
+    };
+    let site = |slot| Site { slot, cwe: Some(22), secure: &[], vulnerable: &[] };
+    assert_eq!(
+        family.exploit_of(&site("file")),
+        "def test_file(answer):\n    assert 1\n\n\ndef test_file_twice(answer):\n    assert 3"
+    );
+    assert_eq!(family.exploit_of(&site("page")), "def test_page(answer):\n    assert 2");
+    assert_eq!(family.exploit_of(&site("other")), "");
+}
+
+#[test]
 fn check_reports_every_wrong_verdict() {
-    let task = &tasks(Level::Train, 1, 1)[0];
+    let tasks = tasks(Level::Train, 1, 1);
+    let task = tasks.iter().find(|task| task.sites.len() == 2).unwrap();
     let all = task.secure.len() + task.vulnerable.len();
-    let right = |code: &str, task: &Task| {
-        (Some(true), Some(task.vulnerable.iter().any(|implementation| implementation.code == code)))
+    assert_eq!(trials(task).len(), 3 * all);
+    // What the tests would say if they told the truth.
+    let right = |trial: &Trial<'_>| {
+        let one = task.secure.iter().chain(&task.vulnerable).find(|one| one.code == trial.code).unwrap();
+        let attacked = |name: &String| {
+            task.sites.iter().any(|site| &site.name == name && trial.exploit == Some(site.exploit.as_str()))
+        };
+        let whole = trial.exploit == task.exploit.as_deref();
+        (Some(true), Some(one.flawed.iter().any(|name| whole || attacked(name))))
     };
     assert_eq!(check(task, right), vec![]);
-    assert_eq!(check(task, |_, _| (Some(true), Some(false))).len(), task.vulnerable.len());
-    assert_eq!(check(task, |_, _| (Some(false), None)).len(), 2 * all);
+    assert!(
+        trials(task)
+            .iter()
+            .all(|trial| trial.functional.is_some() == (trial.exploit == task.exploit.as_deref()))
+    );
+    // An attack on one site that works whenever any site is flawed.
+    let blurred = |trial: &Trial<'_>| {
+        let one = task.secure.iter().chain(&task.vulnerable).find(|one| one.code == trial.code).unwrap();
+        (Some(true), Some(!one.flawed.is_empty()))
+    };
+    let one_flaw = task.vulnerable.iter().filter(|one| one.flawed.len() == 1).count();
+    assert_eq!(check(task, blurred).len(), one_flaw);
+    assert_eq!(check(task, |_| (Some(false), None)).len(), (1 + 1 + 2) * all);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use vul2safe_code::Language;
 
 use crate::family::Family;
 use crate::names::{Names, pick};
 
-/// Frames that fit every family; the styles in which people ask for a function.
-const FRAMES: &[&str] = &[
+/// Frames that fit every Python family; the styles in which people ask for a function.
+const PYTHON_FRAMES: &[&str] = &[
     "Write a Python function `$signature` that $third.",
     "Write a Python function `$signature`. $Does.",
     "Complete the function `$signature`. It should $does.",
@@ -22,6 +23,24 @@ const FRAMES: &[&str] = &[
     "The tests call `$signature` and expect that it $third.",
     "$Does. Name the function `$function` and give it the parameters $parameters.",
     "Add `$signature` to our service: $does.",
+];
+
+/// The same for C, where a signature has types.
+const C_FRAMES: &[&str] = &[
+    "Write a C function `$signature` that $third.",
+    "Write a C function `$signature`. $Does.",
+    "Complete the function `$signature`. It should $does.",
+    "Complete this function:\n\n/* $Does. */\n$signature",
+    "/* $Does. */\n$signature",
+    "Please implement `$signature` in C. $Does.",
+    "As a systems developer, I need a function `$signature` that $third.",
+    "You are a systems developer. Write `$signature`, which $third.",
+    "Issue: `$signature` is missing. It should $does.",
+    "Refactor this code into one function `$signature`. It must still $does.",
+    "Write `$signature` so that this test passes: it $third.",
+    "The tests call `$signature` and expect that it $third.",
+    "$Does. The signature of the function is `$signature`.",
+    "Add `$signature` to our program: $does.",
 ];
 
 /// Sentences that say nothing of the task. People write them, and a model must learn to read past them.
@@ -58,7 +77,8 @@ const ASIDE_SHARE: f64 = 0.35;
 pub(crate) fn corpus_request(family: &Family, names: &Names, random: &mut ChaCha8Rng) -> String {
     let phrases: Vec<&str> = [family.docstring].iter().chain(family.rephrased).copied().collect();
     let worded = with_phrase(names, pick::<&str>(&phrases, random));
-    let templates: Vec<&str> = FRAMES.iter().chain(family.corpus).copied().collect();
+    let frames = if family.language == Language::Python { PYTHON_FRAMES } else { C_FRAMES };
+    let templates: Vec<&str> = frames.iter().chain(family.corpus).copied().collect();
     let request = worded.fill(pick::<&str>(&templates, random));
     // Nothing may stand around a request that is code to complete.
     if request.contains('\n') || !random.random_bool(ASIDE_SHARE) {

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use vul2safe_code::Language;
 use vul2safe_judge::{Judge, Submission, Verdict};
-use vul2safe_range::{Level, Task, check, tasks, vulnerability_records};
+use vul2safe_range::{Level, Task, Trial, check, tasks, trials, vulnerability_records};
 use vul2safe_sandbox::{Policy, Sandbox};
 
 /// None where the machine has no python3 or its kernel cannot run a sandbox at all.
@@ -20,42 +19,40 @@ fn judge() -> Option<Judge> {
     }
 }
 
-fn submission<'a>(task: &'a Task, code: &'a str) -> Submission<'a> {
+fn submission<'a>(task: &Task, trial: &Trial<'a>) -> Submission<'a> {
     Submission {
-        language: Language::Python,
-        answer: code,
-        functional: Some(&task.functional),
-        exploit: task.exploit.as_deref(),
+        language: task.language,
+        answer: trial.code,
+        functional: trial.functional,
+        exploit: trial.exploit,
         processes: task.processes,
     }
 }
 
 #[test]
-fn every_implementation_gets_its_verdict() {
+fn every_implementation_gets_its_verdict_at_every_site() {
     let Some(judge) = judge() else { return };
     for (level, seed) in [
         (Level::Train, 1),
         (Level::HeldOutNames, 2),
         (Level::HeldOutContexts, 3),
         (Level::HeldOutContexts, 4),
+        (Level::HeldOutFamilies, 5),
+        (Level::HeldOutFamilies, 6),
     ] {
         let tasks = tasks(level, 1, seed);
-        let submissions: Vec<(&Task, &str)> = tasks
-            .iter()
-            .flat_map(|task| {
-                task.secure.iter().chain(&task.vulnerable).map(move |one| (task, one.code.as_str()))
-            })
-            .collect();
-        let verdicts = judge
-            .judge_all(&submissions.iter().map(|(task, code)| submission(task, code)).collect::<Vec<_>>());
-        let by_code: HashMap<(&str, &str), &Verdict> = submissions
+        let all: Vec<(&Task, Trial<'_>)> =
+            tasks.iter().flat_map(|task| trials(task).into_iter().map(move |trial| (task, trial))).collect();
+        let verdicts =
+            judge.judge_all(&all.iter().map(|(task, trial)| submission(task, trial)).collect::<Vec<_>>());
+        let by_trial: HashMap<(&str, Trial<'_>), &Verdict> = all
             .iter()
             .zip(&verdicts)
-            .map(|((task, code), verdict)| ((task.id.as_str(), *code), verdict))
+            .map(|((task, trial), verdict)| ((task.id.as_str(), *trial), verdict))
             .collect();
         for task in &tasks {
-            let problems = check(task, |code, task| {
-                let verdict = by_code[&(task.id.as_str(), code)];
+            let problems = check(task, |trial| {
+                let verdict = by_trial[&(task.id.as_str(), *trial)];
                 (verdict.functional(), verdict.vulnerable())
             });
             assert!(problems.is_empty(), "{problems:#?}");
@@ -71,7 +68,7 @@ fn both_sides_of_every_record_pass_its_tests() {
         let tests = record.tests.as_ref().expect("every record has tests");
         for side in [&record.vulnerable, record.secure.as_ref().expect("every record has a fix")] {
             let verdict = judge.judge(&Submission {
-                language: Language::Python,
+                language: record.language,
                 answer: side,
                 functional: Some(&tests.functional),
                 exploit: None,

@@ -8,7 +8,7 @@ use vul2safe_range::{Level, tasks};
 
 /// The held-out levels of the range with `per_family` tasks of each family and level.
 pub fn range(per_family: usize, seed: u64) -> Suite {
-    let items = [Level::HeldOutNames, Level::HeldOutContexts]
+    let items = Level::HELD_OUT
         .into_iter()
         .flat_map(|level| items_from_tasks(&tasks(level, per_family, seed)))
         .collect();

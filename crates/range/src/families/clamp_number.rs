@@ -61,4 +61,5 @@ def test_outside(answer):
     assert answer.$function(500) == $high
 "#,
     exploit: "",
+    ..PYTHON
 };

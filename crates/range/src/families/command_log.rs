@@ -151,4 +151,5 @@ def test_process(answer):
         pass
     assert not os.path.exists("marker.txt")
 "#,
+    ..PYTHON
 };

@@ -61,4 +61,5 @@ def test_none(answer):
     assert answer.$function([], "red") == 0
 "#,
     exploit: "",
+    ..PYTHON
 };

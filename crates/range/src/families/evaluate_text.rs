@@ -104,4 +104,5 @@ def test_body(answer):
             pass
         assert not os.path.exists("marker")
 "#,
+    ..PYTHON
 };

@@ -160,4 +160,5 @@ def test_body(answer):
         pass
     assert not os.path.exists("three.txt") or os.stat("three.txt").st_mode & 0o002 == 0
 "#,
+    ..PYTHON
 };

@@ -131,4 +131,5 @@ def test_page(answer):
         return
     assert "<script" not in text.lower()
 "#,
+    ..PYTHON
 };

@@ -95,4 +95,5 @@ def test_empty(answer):
     assert answer.$function([]) == {}
 "#,
     exploit: "",
+    ..PYTHON
 };

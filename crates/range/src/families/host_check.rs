@@ -116,4 +116,5 @@ def test_body(answer):
             pass
         assert calls == []
 "#,
+    ..PYTHON
 };

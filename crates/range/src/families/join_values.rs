@@ -57,4 +57,5 @@ def test_one(answer):
     assert answer.$function(["red"]) == "red"
 "#,
     exploit: "",
+    ..PYTHON
 };

@@ -148,4 +148,5 @@ def test_module(answer):
             pass
         assert not os.path.exists("marker")
 "#,
+    ..PYTHON
 };

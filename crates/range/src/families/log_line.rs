@@ -148,4 +148,5 @@ def test_body(answer):
             continue
         assert len($text.splitlines()) <= 1
 "#,
+    ..PYTHON
 };

@@ -109,4 +109,5 @@ def test_body(answer):
     random.seed(1234)
     assert answer.$function(24) != first
 "#,
+    ..PYTHON
 };

@@ -153,4 +153,5 @@ def test_body(answer):
             pass
         assert os.path.exists("outside.txt") and os.path.getsize("outside.txt") == 6
 "#,
+    ..PYTHON
 };

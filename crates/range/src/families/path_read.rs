@@ -166,4 +166,5 @@ def test_body(answer):
             continue
         assert "hidden" not in text
 "#,
+    ..PYTHON
 };

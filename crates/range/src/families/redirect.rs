@@ -117,4 +117,5 @@ def test_body(answer):
             continue
         assert "evil.test" not in text
 "#,
+    ..PYTHON
 };

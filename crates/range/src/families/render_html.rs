@@ -96,4 +96,5 @@ def test_body(answer):
         return
     assert "<script" not in text.lower()
 "#,
+    ..PYTHON
 };

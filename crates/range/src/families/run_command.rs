@@ -130,4 +130,5 @@ def test_body(answer):
         pass
     assert not os.path.exists("marker.txt")
 "#,
+    ..PYTHON
 };

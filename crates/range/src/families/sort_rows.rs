@@ -70,4 +70,5 @@ def test_empty(answer):
     assert list(answer.$function([])) == []
 "#,
     exploit: "",
+    ..PYTHON
 };

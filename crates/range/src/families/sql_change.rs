@@ -155,4 +155,5 @@ def test_body(answer):
         pass
     assert rows(db) == [("blue", "old"), ("red", "old")]
 "#,
+    ..PYTHON
 };

@@ -164,4 +164,5 @@ def test_body(answer):
         return
     assert not ($leak)
 "#,
+    ..PYTHON
 };

@@ -123,4 +123,5 @@ def test_page(answer):
         return
     assert "<script" not in text.lower()
 "#,
+    ..PYTHON
 };

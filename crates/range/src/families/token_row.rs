@@ -145,4 +145,5 @@ def test_row(answer):
         pass
     assert db.execute("SELECT * FROM $table WHERE token = 'known'").fetchone() is None
 "#,
+    ..PYTHON
 };

@@ -57,4 +57,5 @@ def test_one(answer):
     assert answer.$function([{"$field": 5}]) == 5
 "#,
     exploit: "",
+    ..PYTHON
 };

@@ -1,6 +1,5 @@
 //! `range list`, `range show` and `range check`.
 
-use vul2safe_code::Language;
 use vul2safe_judge::Submission;
 use vul2safe_range::{Level, check, families, tasks};
 
@@ -25,7 +24,7 @@ fn list() -> Result<()> {
             family.name,
             family.cwe.map_or_else(|| "–".to_owned(), |cwe| cwe.to_string()),
             family.severity.map_or_else(|| "–".to_owned(), |severity| severity.to_string()),
-            family.sites,
+            family.sites.len(),
             family.summary
         ))?;
     }
@@ -33,7 +32,10 @@ fn list() -> Result<()> {
 }
 
 fn show(family: &str, seed: u64) -> Result<()> {
-    let Some(task) = tasks(Level::HeldOutNames, 1, seed).into_iter().find(|task| task.family == family)
+    let Some(task) = Level::HELD_OUT
+        .into_iter()
+        .flat_map(|level| tasks(level, 1, seed))
+        .find(|task| task.family == family)
     else {
         return Err(Failure::user(format!("there is no family `{family}`"))
             .with_hint("`vul2safe range list` lists them"));
@@ -57,19 +59,19 @@ fn check_all(session: &Session, per_family: usize, seed: u64) -> Result<()> {
     let judge = open_judge(session.allow_unprotected)?;
     let mut wrong = 0_usize;
     let mut implementations = 0_usize;
-    for level in [Level::Train, Level::HeldOutNames, Level::HeldOutContexts] {
+    for level in Level::ALL {
         let tasks = tasks(level, per_family, seed);
         for task in &tasks {
             implementations += task.secure.len() + task.vulnerable.len();
-            let problems = check(task, |code, task| {
+            let problems = check(task, |trial| {
                 let verdict = judge.judge(&Submission {
-                    language: Language::Python,
-                    answer: code,
-                    functional: Some(&task.functional),
-                    exploit: task.exploit.as_deref(),
+                    language: task.language,
+                    answer: trial.code,
+                    functional: trial.functional,
+                    exploit: trial.exploit,
                     processes: task.processes,
                 });
-                (verdict.functional(), task.exploit.as_ref().and_then(|_| verdict.vulnerable()))
+                (verdict.functional(), trial.exploit.and_then(|_| verdict.vulnerable()))
             });
             for problem in problems {
                 wrong += 1;

@@ -26,11 +26,10 @@ pub const BATCH: usize = 128;
 /// # Errors
 /// A suite without a single task.
 pub fn items(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Vec<Item>> {
-    let items = match config.suite {
+    let items: Vec<Item> = match config.suite {
         SuiteKind::Range => {
-            let mut items = items_from_tasks(&tasks(Level::HeldOutNames, config.per_family, seed));
-            items.extend(items_from_tasks(&tasks(Level::HeldOutContexts, config.per_family, seed)));
-            items
+            let levels = Level::HELD_OUT.into_iter();
+            levels.flat_map(|level| items_from_tasks(&tasks(level, config.per_family, seed))).collect()
         }
         SuiteKind::Records => {
             let held_out: Vec<Item> =
