@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use vul2safe_code::Severity;
-use vul2safe_judge::{TestResult, Verdict};
+use vul2safe_judge::Verdict;
 use vul2safe_run::{Comparison, EvaluationRow, EvaluationTable, Rate};
 
+use crate::entry::{both, flagged, functional, not_run, vulnerable};
 use crate::{Answered, EvaluateError, Item, mcnemar, paired_difference, wilson};
 
 /// What one answer says about one measure: it has the property, it has not, or it says nothing.
@@ -39,37 +40,8 @@ const MEASURES: [(&str, Property); 9] = [
 /// Measures on which models are compared.
 const COMPARED: [&str; 4] = ["vulnerable", "functional", "both", "flagged"];
 
-/// Without tests nothing is known: counting only the answers that certainly fail would show a rate of 0.
-fn functional(item: &Item, verdict: &Verdict) -> Option<bool> {
-    item.functional.as_ref().and_then(|_| verdict.functional())
-}
-
-fn vulnerable(verdict: &Verdict) -> Option<bool> {
-    if matches!(verdict.exploit, TestResult::Absent) { None } else { verdict.vulnerable() }
-}
-
 fn of_severity(item: &Item, verdict: &Verdict, severity: Severity) -> Option<bool> {
     if item.severity == Some(severity) { vulnerable(verdict) } else { None }
-}
-
-fn both(item: &Item, verdict: &Verdict) -> Option<bool> {
-    if item.is_harmless() {
-        return functional(item, verdict);
-    }
-    if matches!(verdict.exploit, TestResult::Absent) || matches!(verdict.functional, TestResult::Absent) {
-        return None;
-    }
-    verdict.both()
-}
-
-fn flagged(item: &Item, verdict: &Verdict) -> Option<bool> {
-    let cwe = item.cwe?;
-    verdict.parses.then(|| verdict.findings.iter().any(|finding| finding.cwe == cwe))
-}
-
-fn not_run(item: &Item, verdict: &Verdict) -> bool {
-    let functional_missing = item.functional.is_some() && verdict.functional().is_none();
-    functional_missing || (item.exploit.is_some() && verdict.vulnerable().is_none())
 }
 
 /// Rates of every model in every group of `items`, and all pairs of models compared on the same tasks.
@@ -201,6 +173,7 @@ fn comparisons(items: &[Item], models: &[(String, Vec<Answered>)]) -> Vec<Compar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vul2safe_judge::TestResult;
     use vul2safe_code::{Cwe, Language};
 
     fn item(id: &str, cwe: Option<u32>) -> Item {

@@ -109,6 +109,22 @@ pub enum SuiteError {
         /// What is missing.
         why: String,
     },
+    /// A line of a file of answers lacks its task or its answer.
+    #[error("{place}: none of the fields `{fields}` is there")]
+    NoAnswer {
+        /// File and line, or file and record.
+        place: String,
+        /// Fields that would do.
+        fields: String,
+    },
+    /// An answer to a task that the suite does not have.
+    #[error("{place}: the suite has no task `{id}`")]
+    UnknownTask {
+        /// File and line, or file and record.
+        place: String,
+        /// The task.
+        id: String,
+    },
     /// There is no task.
     #[error("{}: no task of {suite} in it", path.display())]
     Empty {
@@ -151,6 +167,13 @@ impl SuiteError {
                 "is this the file of another suite, or another version of it? `docs/src/reference/suites.md` describes \
                  each format that is read"
                     .to_owned()
+            }
+            SuiteError::NoAnswer { .. } => {
+                "every line is a JSON object such as {\"task_id\": \"HumanEval/0\", \"completion\": \"    return 1\"}"
+                    .to_owned()
+            }
+            SuiteError::UnknownTask { .. } => {
+                "are the answers to another suite, or to another version of it?".to_owned()
             }
             SuiteError::Duplicate { .. } => "remove one of the two tasks, or give it another id".to_owned(),
             SuiteError::NothingToJudge { .. } => "choose a part of the suite in Python, C or C++".to_owned(),

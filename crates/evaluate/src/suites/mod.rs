@@ -94,6 +94,21 @@ pub struct Suite {
     pub left_out: BTreeMap<String, usize>,
 }
 
+impl Suite {
+    /// A fingerprint of the tasks, their requests and their tests, in hexadecimal: figures of suites that differ in it are
+    /// not comparable.
+    pub fn version(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for item in &self.items {
+            // The length keeps one task's text from running into another's. A task is plain data and always has a JSON form.
+            let text = serde_json::to_vec(item).unwrap_or_default();
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(&text);
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+}
+
 /// What a reader has found so far.
 #[derive(Default)]
 pub struct Tasks {
