@@ -11,6 +11,8 @@ use crate::{Answer, Item, assemble};
 
 /// Of a longer answer the log keeps the beginning.
 pub const KEPT_ANSWER_BYTES: usize = 64 << 10;
+/// An answer with more than this share of its tokens copied from training texts counts as copied.
+pub const COPIED_SHARE: f64 = 0.5;
 /// Of a longer message the log keeps the beginning.
 const KEPT_DETAIL_BYTES: usize = 1_000;
 

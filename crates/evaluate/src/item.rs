@@ -74,6 +74,9 @@ pub struct Answered {
     pub ids: Vec<u32>,
     /// Whether the model ended the answer itself.
     pub finished: bool,
+    /// Share of the program's tokens that are copied from training texts, where these are known.
+    #[serde(default)]
+    pub copied_share: Option<f64>,
     /// What the judge found.
     pub verdict: Verdict,
 }

@@ -25,7 +25,7 @@ pub use answers::{Answer, parse_answers, read_answers};
 pub use assemble::{Assembled, assemble, cut_at_stop};
 pub use bootstrap::{bootstrap, bootstrap_difference, sign_flips};
 pub use compare::{Compared, PairedTest, compare};
-pub use entry::{Entry, Judging, KEPT_ANSWER_BYTES, State, TestState};
+pub use entry::{COPIED_SHARE, Entry, Judging, KEPT_ANSWER_BYTES, State, TestState};
 pub use item::{Answered, Completion, Form, Item, items_from_tasks};
 pub use log::{Log, LogError, read_log};
 pub use render::{render_comparison, render_summary};

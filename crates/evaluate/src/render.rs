@@ -96,13 +96,8 @@ fn render_group(text: &mut String, group: &str, rows: &[&SummaryRow]) {
         let _ = write!(text, "{:<18}", format!("  {name}"));
         for row in rows {
             let cell = row.figures.get(&name).map_or("–".to_owned(), |figure| {
-                let counts = if name == "copied" {
-                    format!("of {}", figure.of)
-                } else {
-                    format!("{}/{}", figure.count, figure.of)
-                };
                 let [value, low, high] = [figure.value, figure.low, figure.high].map(|share| 100.0 * share);
-                format!("{value:5.1} [{low:.1}, {high:.1}]  {counts}")
+                format!("{value:5.1} [{low:.1}, {high:.1}]  {}/{}", figure.count, figure.of)
             });
             let _ = write!(text, "  {cell:<width$}");
         }

@@ -6,7 +6,7 @@ use vul2safe_code::Severity;
 use vul2safe_judge::Verdict;
 use vul2safe_run::{Comparison, EvaluationRow, EvaluationTable, Rate};
 
-use crate::entry::{both, flagged, functional, not_run, vulnerable};
+use crate::entry::{COPIED_SHARE, both, flagged, functional, not_run, vulnerable};
 use crate::{Answered, EvaluateError, Item, mcnemar, paired_difference, wilson};
 
 /// What one answer says about one measure: it has the property, it has not, or it says nothing.
@@ -25,6 +25,9 @@ type Property = fn(&Item, &Verdict) -> Option<bool>;
 /// * `unparsable`: of all answers.
 /// * `not_run`: a verdict could not be reached, because tests could not be run or an attack did not end; such an answer
 ///   is in no other denominator of that kind of test.
+///
+/// Beside these, `copied`: more than [`COPIED_SHARE`] of its tokens are copied from training texts; of the answers of which
+/// that is known.
 const MEASURES: [(&str, Property); 9] = [
     ("functional", functional),
     ("vulnerable", |_, verdict| vulnerable(verdict)),
@@ -117,6 +120,11 @@ fn groups(items: &[Item]) -> Vec<(String, Vec<usize>)> {
 }
 
 fn rates(items: &[Item], answers: &[Answered], members: &[usize]) -> BTreeMap<String, Rate> {
+    let shares: Vec<bool> = members
+        .iter()
+        .filter_map(|&index| answers[index].copied_share.map(|share| share > COPIED_SHARE))
+        .collect();
+    let copied = rate(&shares).map(|rate| ("copied".to_owned(), rate));
     MEASURES
         .iter()
         .filter_map(|(name, property)| {
@@ -124,17 +132,22 @@ fn rates(items: &[Item], answers: &[Answered], members: &[usize]) -> BTreeMap<St
                 .iter()
                 .filter_map(|&index| property(&items[index], &answers[index].verdict))
                 .collect();
-            let of = observed.len();
-            // A measure that no answer of the group speaks to is left out; a rate of 0 would be a lie.
-            if of == 0 {
-                return None;
-            }
-            let count = observed.iter().filter(|&&has| has).count();
-            let interval = wilson(count, of);
-            let value = count as f64 / of as f64;
-            Some(((*name).to_owned(), Rate { count, of, value, low: interval.low, high: interval.high }))
+            Some(((*name).to_owned(), rate(&observed)?))
         })
+        .chain(copied)
         .collect()
+}
+
+/// A measure that no answer of the group speaks to is left out; a rate of 0 would be a lie.
+fn rate(observed: &[bool]) -> Option<Rate> {
+    let of = observed.len();
+    if of == 0 {
+        return None;
+    }
+    let count = observed.iter().filter(|&&has| has).count();
+    let interval = wilson(count, of);
+    let value = count as f64 / of as f64;
+    Some(Rate { count, of, value, low: interval.low, high: interval.high })
 }
 
 fn comparisons(items: &[Item], models: &[(String, Vec<Answered>)]) -> Vec<Comparison> {
@@ -192,6 +205,7 @@ mod tests {
             answer: String::new(),
             ids: Vec::new(),
             finished: true,
+            copied_share: None,
             verdict: Verdict { parses, functional, exploit, findings: Vec::new() },
         }
     }
