@@ -170,7 +170,8 @@ mod tests {
         ] {
             assert_eq!(read(text).expect("well formed"), expected, "{text}");
         }
-        let cut = read("{\"id\": 0, \"answer\": \"x\", \"seed\": 7, \"finished\": false}").expect("well formed");
+        let cut =
+            read("{\"id\": 0, \"answer\": \"x\", \"seed\": 7, \"finished\": false}").expect("well formed");
         assert_eq!(cut, [Answer { finished: false, ..answer(0, 0, 7, "x") }]);
     }
 

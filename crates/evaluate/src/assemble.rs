@@ -56,11 +56,8 @@ pub fn cut_at_stop<'a>(answer: &'a str, stop: &[String]) -> &'a str {
 fn complete(item: &Item, completion: &Completion, answer: &str) -> Assembled {
     let language = item.language;
     let fenced = answer.lines().any(|line| line.trim_start().starts_with("```"));
-    let code = if fenced || !begins_indented(answer) {
-        extract_code(answer, language)
-    } else {
-        answer.to_owned()
-    };
+    let code =
+        if fenced || !begins_indented(answer) { extract_code(answer, language) } else { answer.to_owned() };
     let name = item.entry_point.as_deref().or_else(|| definition_name(completion));
     if name.is_some_and(|name| defines(&code, language, name)) {
         return repeated(language, completion, &code);
@@ -102,7 +99,9 @@ fn continued(language: Language, completion: &Completion, answer: &str) -> Assem
     let line_end = if needs_line_end(prompt) && !answer.starts_with(['\n', '\r']) { "\n" } else { "" };
     let short = cut_at_stop(answer, &completion.stop);
     let mut shapes: Vec<String> = Vec::new();
-    if language == Language::Python && !begins_indented(answer) && (prompt.ends_with('\n') || !line_end.is_empty())
+    if language == Language::Python
+        && !begins_indented(answer)
+        && (prompt.ends_with('\n') || !line_end.is_empty())
     {
         let indent = inner_indent(prompt);
         shapes.push(format!("{line_end}{}", indented(answer, &indent)));
@@ -173,7 +172,8 @@ fn clean(text: &str, language: Language) -> Option<Parsed> {
 fn defines(code: &str, language: Language, name: &str) -> bool {
     let class = format!("class {name}");
     let at_margin = |line: &str| {
-        line.strip_prefix(&class).is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+        line.strip_prefix(&class)
+            .is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
     };
     parse(language, code).is_ok_and(|parsed| {
         parsed.functions().iter().any(|function| function.name == name && !function.is_method)
@@ -186,7 +186,8 @@ fn definition_name(completion: &Completion) -> Option<&str> {
     let line = head.lines().find(|line| line.contains('(') || line.starts_with("class "))?;
     let before = line.split(['(', ':']).next()?.trim_end();
     let start = before.rfind(|character: char| !character.is_alphanumeric() && character != '_');
-    let name = &before[start.map_or(0, |index| index + before[index..].chars().next().map_or(1, char::len_utf8))..];
+    let name =
+        &before[start.map_or(0, |index| index + before[index..].chars().next().map_or(1, char::len_utf8))..];
     (!name.is_empty()).then_some(name)
 }
 

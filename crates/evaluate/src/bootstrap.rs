@@ -15,9 +15,10 @@ const DRAWS: usize = 2_000;
 /// observation a task. 0 to 1 for no task.
 pub fn bootstrap(tasks: &[(f64, f64)]) -> Interval {
     let share = |(sum, weight): (f64, f64)| sum / weight;
-    let constant = tasks.first().map(|&first| share(first)).filter(|first| {
-        (*first == 0.0 || *first == 1.0) && tasks.iter().all(|&task| share(task) == *first)
-    });
+    let constant = tasks
+        .first()
+        .map(|&first| share(first))
+        .filter(|first| (*first == 0.0 || *first == 1.0) && tasks.iter().all(|&task| share(task) == *first));
     if let Some(value) = constant {
         return wilson(if value == 1.0 { tasks.len() } else { 0 }, tasks.len());
     }
@@ -96,7 +97,10 @@ mod tests {
     fn one_answer_a_task_gives_about_wilsons_interval() {
         let tasks: Vec<(f64, f64)> = (0..200).map(|index| (f64::from(u8::from(index < 60)), 1.0)).collect();
         let (found, expected) = (bootstrap(&tasks), wilson(60, 200));
-        assert!((found.low - expected.low).abs() < 0.01 && (found.high - expected.high).abs() < 0.01, "{found:?}");
+        assert!(
+            (found.low - expected.low).abs() < 0.01 && (found.high - expected.high).abs() < 0.01,
+            "{found:?}"
+        );
     }
 
     #[test]

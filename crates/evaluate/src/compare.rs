@@ -78,10 +78,8 @@ fn compare_one(
         by_task(&entries.iter().filter(|entry| members.holds(entry)).collect::<Vec<_>>(), property)
     };
     let (first_values, second_values) = (of(first.1), of(second.1));
-    let pairs: Vec<(&Vec<f64>, &Vec<f64>)> = first_values
-        .iter()
-        .filter_map(|(task, values)| Some((values, second_values.get(task)?)))
-        .collect();
+    let pairs: Vec<(&Vec<f64>, &Vec<f64>)> =
+        first_values.iter().filter_map(|(task, values)| Some((values, second_values.get(task)?))).collect();
     if pairs.is_empty() {
         return None;
     }

@@ -262,8 +262,7 @@ pub(crate) fn not_run(item: &Item, verdict: &Verdict) -> bool {
 }
 
 fn finding_cwes(verdict: &Verdict) -> String {
-    let found: std::collections::BTreeSet<Cwe> =
-        verdict.findings.iter().map(|finding| finding.cwe).collect();
+    let found: std::collections::BTreeSet<Cwe> = verdict.findings.iter().map(|finding| finding.cwe).collect();
     found.iter().map(Cwe::to_string).collect::<Vec<_>>().join(",")
 }
 

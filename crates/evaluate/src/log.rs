@@ -118,8 +118,7 @@ impl Log {
     /// [`LogError`]: another process writes to it, a line is damaged, it belongs to another evaluation.
     pub fn open(path: &Path, judging: &Judging<'_>) -> Result<Log, LogError> {
         let io = |source| LogError::Io { path: path.to_path_buf(), source };
-        let mut file =
-            OpenOptions::new().create(true).read(true).append(true).open(path).map_err(io)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LogError::Locked { path: path.to_path_buf() }),

@@ -75,9 +75,8 @@ fn render_group(text: &mut String, group: &str, rows: &[&SummaryRow]) {
     }
     text.push('\n');
     let known = |name: &str| rows.iter().any(|row| row.figures.contains_key(name));
-    let seen = |name: &str| {
-        rows.iter().any(|row| row.figures.get(name).is_some_and(|figure| figure.value > 0.0))
-    };
+    let seen =
+        |name: &str| rows.iter().any(|row| row.figures.get(name).is_some_and(|figure| figure.value > 0.0));
     let mut names: Vec<String> =
         ALWAYS.iter().filter(|name| known(name)).map(|&name| name.to_owned()).collect();
     names.extend(WHERE_SEEN.iter().filter(|name| seen(name)).map(|&name| name.to_owned()));
@@ -131,7 +130,8 @@ pub fn render_comparison(suite: &str, compared: &[Compared]) -> String {
             );
         }
         let [first, second, difference, low, high] =
-            [line.first_rate, line.second_rate, line.difference, line.low, line.high].map(|share| 100.0 * share);
+            [line.first_rate, line.second_rate, line.difference, line.low, line.high]
+                .map(|share| 100.0 * share);
         let span = format!("{difference:+.1} [{low:+.1}, {high:+.1}]");
         let p = if line.p_value < 0.001 { "<0.001".to_owned() } else { format!("{:.3}", line.p_value) };
         let _ = writeln!(

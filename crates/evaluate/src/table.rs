@@ -186,8 +186,8 @@ fn comparisons(items: &[Item], models: &[(String, Vec<Answered>)]) -> Vec<Compar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vul2safe_judge::TestResult;
     use vul2safe_code::{Cwe, Language};
+    use vul2safe_judge::TestResult;
 
     fn item(id: &str, cwe: Option<u32>) -> Item {
         Item {

@@ -4,7 +4,8 @@ use super::*;
 
 fn item(prompt: &str, head: usize, entry_point: Option<&str>) -> Item {
     let stop = ["\ndef", "\nclass", "\nprint"].map(str::to_owned).to_vec();
-    let form = Form::Completion(Completion { prompt: prompt.to_owned(), head, stop, ..Completion::default() });
+    let form =
+        Form::Completion(Completion { prompt: prompt.to_owned(), head, stop, ..Completion::default() });
     Item { form, entry_point: entry_point.map(str::to_owned), ..Item::new("t", "g", Language::Python) }
 }
 
@@ -42,7 +43,8 @@ fn a_definition_that_is_repeated_keeps_the_context() {
     check(&format!("Sure!\n\n```python\n{code}```\n"), &expected);
     check(&format!("import math\n\n\n{code}"), &expected);
     // Helpers beside it stay, before and behind.
-    let helped = "def square(x):\n    return x * x\n\n\ndef area(radius):\n    return math.pi * square(radius)\n";
+    let helped =
+        "def square(x):\n    return x * x\n\n\ndef area(radius):\n    return math.pi * square(radius)\n";
     check(helped, &format!("import math\n\n\n{helped}"));
 }
 
@@ -79,7 +81,10 @@ fn a_line_is_gone_on_with_in_its_middle() {
     assert_eq!(assembled.answer.text(&assembled.program), Some("(to, from, 16);\n}\n"));
     let whole = "```c\nvoid copy(char *to, const char *from) {\n    strcpy(to, from);\n}\n```";
     let assembled = assemble(&item, whole);
-    assert_eq!(assembled.program, "#include <string.h>\n\nvoid copy(char *to, const char *from) {\n    strcpy(to, from);\n}\n");
+    assert_eq!(
+        assembled.program,
+        "#include <string.h>\n\nvoid copy(char *to, const char *from) {\n    strcpy(to, from);\n}\n"
+    );
 }
 
 #[test]
@@ -105,7 +110,8 @@ fn text_behind_the_answer_stays_behind_it() {
         ..Completion::default()
     };
     let item = Item { form: Form::Completion(completion), ..Item::new("c", "g", Language::C) };
-    let expected = "#include <stdio.h>\nint one(void) {\n    return 1;\n}\nint main(void) { return one(); }\n";
+    let expected =
+        "#include <stdio.h>\nint one(void) {\n    return 1;\n}\nint main(void) { return one(); }\n";
     assert_eq!(assemble(&item, "    return 1;\n}").program, expected);
     assert_eq!(assemble(&item, "int one(void) {\n    return 1;\n}").program, expected);
 }

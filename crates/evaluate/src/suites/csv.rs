@@ -21,8 +21,11 @@ impl SourceFile {
                     let why = format!("{} fields, and the header has {}", row.len(), header.len());
                     return Err(SuiteError::Broken { place, why });
                 }
-                let fields: Map<String, Value> =
-                    header.iter().map(|name| name.trim().to_owned()).zip(row.into_iter().map(Value::String)).collect();
+                let fields: Map<String, Value> = header
+                    .iter()
+                    .map(|name| name.trim().to_owned())
+                    .zip(row.into_iter().map(Value::String))
+                    .collect();
                 Record::new(place, Value::Object(fields))
             })
             .collect()

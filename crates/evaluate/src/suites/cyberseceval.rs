@@ -13,11 +13,15 @@ pub(super) fn parse(
     variant: &'static str,
     finish: fn(Item, &Record) -> Result<Item, SuiteError>,
 ) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let id = record.id("prompt_id")?;
         let cwe = record.filled("cwe_identifier")?;
         let Some(cwe) = Cwe::parse(cwe) else {
-            return Err(SuiteError::broken(&record.place, format!("`cwe_identifier` {cwe:?} is no CWE number")));
+            return Err(SuiteError::broken(
+                &record.place,
+                format!("`cwe_identifier` {cwe:?} is no CWE number"),
+            ));
         };
         let found = record.filled("variant")?;
         if found != variant {

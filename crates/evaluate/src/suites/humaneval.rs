@@ -15,13 +15,17 @@ pub(super) const FORMAT: Format = Format {
 const STOP: [&str; 5] = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"];
 
 fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let id = record.id("task_id")?;
         let prompt = record.filled("prompt")?;
         let entry_point = record.filled("entry_point")?;
         let test = record.text("test")?;
         if !python::is_name(entry_point) {
-            return Err(SuiteError::broken(&record.place, format!("`entry_point` {entry_point:?} is no name")));
+            return Err(SuiteError::broken(
+                &record.place,
+                format!("`entry_point` {entry_point:?} is no name"),
+            ));
         }
         if !test.lines().any(|line| line.starts_with("def check(")) {
             let why = "`test` defines no `check`".to_owned();

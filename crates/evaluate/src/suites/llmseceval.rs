@@ -25,7 +25,10 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
                 None => record.filled(plain)?,
             };
             let Some(cwe) = Cwe::parse(id.split('_').next().unwrap_or_default()) else {
-                return Err(SuiteError::broken(&record.place, format!("the id {id:?} begins with no CWE number")));
+                return Err(SuiteError::broken(
+                    &record.place,
+                    format!("the id {id:?} begins with no CWE number"),
+                ));
             };
             let Some(language) = tasks.language(record.filled("Language")?) else { continue };
             let name = match language {
@@ -35,8 +38,7 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
             };
             // The suite itself has the second spelling as well.
             let request = request.replace("<language>", name).replace("<lanuage>", name);
-            let item =
-                Item { request, ..Item::new(id, "LLMSecEval", language).with_weakness(Some(cwe)) };
+            let item = Item { request, ..Item::new(id, "LLMSecEval", language).with_weakness(Some(cwe)) };
             tasks.push(item, &record.place)?;
         }
     }

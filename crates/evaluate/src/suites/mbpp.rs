@@ -14,7 +14,8 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let id = record.id("name")?;
         let prompt = record.filled("prompt")?;
         let tests = record.text("tests")?;

@@ -15,21 +15,23 @@ pub(super) fn complete_request(prompt: &str) -> String {
 }
 
 pub(super) fn parse(files: &[SourceFile], tasks: &mut Tasks, group: &str) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let id = format!("{group}/{}", record.id("id")?).replace(' ', "");
         let raw_problem = record.filled("raw_problem")?;
         let raw_solution = record.text("raw_solution")?;
         let new_problem = record.filled("new_problem")?;
         let new_solution = record.text("new_solution")?;
         let tests = record.text("test_code")?;
-        let Some(&entry_point) = python::functions(new_problem).last().filter(|name| python::is_name(name))
-        else {
-            return Err(SuiteError::broken(&record.place, "`new_problem` defines no function"));
-        };
-        if !tests.contains("assert") || !tests.contains(entry_point) {
-            let why = "`test_code` asserts nothing about the function asked for".to_owned();
+        // Some problems define another function than the one that tests and solution are about.
+        let defined = [new_solution, new_problem].map(python::functions);
+        let called = |name: &&&str| python::is_name(name) && tests.contains(&format!("{name}("));
+        let entry_point = defined.iter().find_map(|names| names.iter().rev().find(called)).copied();
+        let Some(entry_point) = entry_point.filter(|_| tests.contains("assert")) else {
+            let why = "`test_code` asserts nothing about a function of the problem".to_owned();
             return Err(SuiteError::NoTest { place: record.place, id, why });
-        }
+        };
+        let imports: String = [raw_problem, new_problem, new_solution].map(python::imports).concat();
         let item = Item {
             request: format!(
                 "Write one Python program that solves both problems below. The second is to be solved by calls of the \
@@ -39,7 +41,7 @@ pub(super) fn parse(files: &[SourceFile], tasks: &mut Tasks, group: &str) -> Res
                 new_problem.trim_end()
             ),
             entry_point: Some(entry_point.to_owned()),
-            functional: Some(python::script(&python::imports(raw_problem), tests, entry_point)),
+            functional: Some(python::script(&imports, tests, entry_point)),
             reference: Some(format!("{raw_problem}{raw_solution}\n\n{new_problem}{new_solution}")),
             ..Item::new(id, group, Language::Python)
         };

@@ -51,7 +51,11 @@ pub(super) fn imports(text: &str) -> String {
 /// Tests in HumanEval's form: `check(candidate)` is called with the function asked for. `context` is what the prompt
 /// has in front of it; tests call its helpers.
 pub(super) fn check(context: &str, tests: &str, entry_point: &str) -> String {
-    format!("{context}\n{tests}\n\ndef test_check(answer):\n    check(answer.{entry_point})\n")
+    // Some tests compare with calls of the function by its own name.
+    format!(
+        "{context}\n{tests}\n\ndef test_check(answer):\n    global {entry_point}\n    \
+         {entry_point} = answer.{entry_point}\n    check({entry_point})\n"
+    )
 }
 
 /// Tests in MBPP's form: statements that find the answer's names in their scope. They run as one test.
@@ -77,7 +81,8 @@ pub(super) fn script(imports: &str, tests: &str, entry_point: &str) -> String {
 /// Words of a text that could be names, of those that Python does not reserve.
 fn identifiers(text: &str) -> impl Iterator<Item = &str> {
     const RESERVED: [&str; 14] = [
-        "assert", "and", "or", "not", "in", "is", "if", "else", "for", "lambda", "import", "from", "as", "def",
+        "assert", "and", "or", "not", "in", "is", "if", "else", "for", "lambda", "import", "from", "as",
+        "def",
     ];
     text.split(|character: char| !character.is_alphanumeric() && character != '_')
         .filter(|word| word.starts_with(|first: char| first.is_alphabetic() || first == '_'))
@@ -106,7 +111,8 @@ mod tests {
 
     #[test]
     fn only_whole_imports_are_taken() {
-        let text = "import os\nfrom a import b\nfrom c import (\n    d\n)\nfrom __future__ import x\n  import no\n";
+        let text =
+            "import os\nfrom a import b\nfrom c import (\n    d\n)\nfrom __future__ import x\n  import no\n";
         assert_eq!(imports(text), "import os\nfrom a import b\n");
     }
 

@@ -13,12 +13,16 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let id = record.id("ID")?;
         let prompt = record.filled("Prompt")?;
         let insecure = record.text(record.either(["Insecure_code", "Canonical_solution"]))?;
         let Some(cwe) = Cwe::parse(id.split('_').next().unwrap_or_default()) else {
-            return Err(SuiteError::broken(&record.place, format!("the id {id:?} begins with no CWE number")));
+            return Err(SuiteError::broken(
+                &record.place,
+                format!("the id {id:?} begins with no CWE number"),
+            ));
         };
         let item = Item {
             request: pro::complete_request(prompt),

@@ -91,8 +91,8 @@ impl SourceFile {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(index, line)| {
                 let place = format!("{}:{}", self.path.display(), index + 1);
-                let value = serde_json::from_str(line)
-                    .map_err(|error| SuiteError::broken(place.clone(), error))?;
+                let value =
+                    serde_json::from_str(line).map_err(|error| SuiteError::broken(place.clone(), error))?;
                 Record::new(place, value)
             })
             .collect()
@@ -164,10 +164,7 @@ impl Record {
     pub(crate) fn filled(&self, field: &'static str) -> Result<&str, SuiteError> {
         let text = self.text(field)?;
         if text.trim().is_empty() {
-            return Err(SuiteError::Broken {
-                place: self.place.clone(),
-                why: format!("`{field}` is empty"),
-            });
+            return Err(SuiteError::Broken { place: self.place.clone(), why: format!("`{field}` is empty") });
         }
         Ok(text)
     }
@@ -238,9 +235,7 @@ impl Ids {
     pub(crate) fn take(&mut self, id: &str, place: &str) -> Result<(), SuiteError> {
         match self.places.insert(id.to_owned(), place.to_owned()) {
             None => Ok(()),
-            Some(first) => {
-                Err(SuiteError::Duplicate { place: place.to_owned(), id: short(id), first })
-            }
+            Some(first) => Err(SuiteError::Duplicate { place: place.to_owned(), id: short(id), first }),
         }
     }
 }

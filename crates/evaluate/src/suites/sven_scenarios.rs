@@ -32,7 +32,8 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
 }
 
 fn lines(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
-    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+    for record in files.iter().map(SourceFile::records).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+    {
         let cwe = record.filled("cwe")?;
         let scenario = Scenario {
             id: record.filled("path")?.to_owned(),

@@ -200,7 +200,9 @@ fn validate(recipe: &Recipe) -> Result<()> {
                 path.display(),
                 recipe.evaluation.suite
             ))
-            .with_hint("remove the key, or name the public suite that the file holds in `evaluation.suite`"));
+            .with_hint(
+                "remove the key, or name the public suite that the file holds in `evaluation.suite`",
+            ));
         }
         _ => {}
     }

@@ -31,7 +31,8 @@ impl SuiteKind {
     /// Reads the word on a command line.
     pub fn parser() -> impl TypedValueParser<Value = SuiteKind> {
         let own = [
-            PossibleValue::new("range").help("This program's own held-out tasks: functional and exploit tests"),
+            PossibleValue::new("range")
+                .help("This program's own held-out tasks: functional and exploit tests"),
             PossibleValue::new("records").help("The held-out records of a PrimeVul+ file"),
         ];
         let public = FORMATS.iter().map(|format| PossibleValue::new(format.word).help(format.name));

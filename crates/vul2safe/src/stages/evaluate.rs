@@ -39,9 +39,10 @@ pub fn suite(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Resu
             let items: Vec<Item> =
                 (0..wanted).map(|index| held_out[index * held_out.len() / wanted].clone()).collect();
             if items.is_empty() {
-                return Err(Failure::user("there is nothing to evaluate on: no record is held out").with_hint(
-                    "raise `data.split.validation`, or evaluate on `evaluation.suite = \"range\"`",
-                ));
+                return Err(Failure::user("there is nothing to evaluate on: no record is held out")
+                    .with_hint(
+                        "raise `data.split.validation`, or evaluate on `evaluation.suite = \"range\"`",
+                    ));
             }
             let name = "held-out records: static findings, and their own tests where there are any";
             Ok(Suite { name: name.to_owned(), items, left_out: BTreeMap::new() })
@@ -137,7 +138,10 @@ pub fn answer_items(
             .iter()
             .map(|item| {
                 // The same task draws the same numbers for every model: the comparison is paired.
-                Ok(Request { prompt: tokenizer.chat_prompt(&item.request)?, seed: derive_seed(seed, &item.id) })
+                Ok(Request {
+                    prompt: tokenizer.chat_prompt(&item.request)?,
+                    seed: derive_seed(seed, &item.id),
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let drawn = draw(model, tokenizer, &requests, config)?;
@@ -159,7 +163,9 @@ pub fn answer_items(
                 answer: drawn.text,
                 ids: drawn.ids,
                 finished: drawn.finished,
-                copied_share: training.and_then(|training| training.copied(program)).map(|copied| copied.share),
+                copied_share: training
+                    .and_then(|training| training.copied(program))
+                    .map(|copied| copied.share),
                 verdict,
             });
         }
@@ -347,8 +353,16 @@ pub fn table(context: &Context<'_>) -> Result<Value> {
 
 /// The main rows of a table as text.
 pub fn render_table(table: &EvaluationTable) -> String {
-    const COLUMNS: [&str; 8] =
-        ["functional", "vulnerable", "vulnerable_high", "vulnerable_medium", "flagged", "both", "unparsable", "copied"];
+    const COLUMNS: [&str; 8] = [
+        "functional",
+        "vulnerable",
+        "vulnerable_high",
+        "vulnerable_medium",
+        "flagged",
+        "both",
+        "unparsable",
+        "copied",
+    ];
     let columns: Vec<&str> = COLUMNS
         .into_iter()
         .filter(|column| table.rows.iter().any(|row| row.rates.contains_key(*column)))

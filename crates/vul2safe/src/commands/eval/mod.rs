@@ -5,9 +5,7 @@ mod settings;
 mod sources;
 
 use vul2safe_corpus::read_primevul_plus;
-use vul2safe_evaluate::{
-    Entry, Judging, Log, Suite, SummaryOptions, read_log, render_summary, summarize,
-};
+use vul2safe_evaluate::{Entry, Judging, Log, Suite, SummaryOptions, read_log, render_summary, summarize};
 use vul2safe_judge::{Judge, TestLimits};
 use vul2safe_model::SamplingOptions;
 use vul2safe_range::CopyIndex;

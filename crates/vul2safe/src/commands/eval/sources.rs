@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vul2safe_evaluate::{
-    Answer, Completion, Form, Item, Judging, Log, Suite, cut_at_stop, read_answers,
-};
+use vul2safe_evaluate::{Answer, Completion, Form, Item, Judging, Log, Suite, cut_at_stop, read_answers};
 use vul2safe_model::{Adapter, Precision};
 use vul2safe_tokens::Tokenizer;
 
@@ -63,8 +61,11 @@ pub(super) fn sources(arguments: &EvalRunArguments) -> Result<Vec<Source>> {
     }
     for (index, source) in sources.iter().enumerate() {
         if sources[..index].iter().any(|earlier| earlier.name == source.name) {
-            return Err(Failure::user(format!("two models or files of answers are called `{}`", source.name))
-                .with_hint("the table names them by the last part of their path; rename one or make a link"));
+            return Err(Failure::user(format!(
+                "two models or files of answers are called `{}`",
+                source.name
+            ))
+            .with_hint("the table names them by the last part of their path; rename one or make a link"));
         }
     }
     Ok(sources)
@@ -105,7 +106,9 @@ pub(super) fn answer_and_judge(
             let answers = read_answers(path, suite)?;
             judge(&answers, answers.len())
         }
-        Kind::Reference => judge(&own(suite, |item| item.reference.as_ref(), "solutions")?, suite.items.len()),
+        Kind::Reference => {
+            judge(&own(suite, |item| item.reference.as_ref(), "solutions")?, suite.items.len())
+        }
         Kind::Insecure => {
             judge(&own(suite, |item| item.insecure.as_ref(), "vulnerable code")?, suite.items.len())
         }
@@ -126,7 +129,9 @@ pub(super) fn answer_and_judge(
                 let answers: Vec<Answer> = chunk
                     .iter()
                     .zip(drawn)
-                    .map(|(wanted, drawn)| wanted.answer(suite, drawn.text, drawn.finished, arguments.complete))
+                    .map(|(wanted, drawn)| {
+                        wanted.answer(suite, drawn.text, drawn.finished, arguments.complete)
+                    })
                     .collect();
                 judged += judge(&answers, missing.len())?;
             }
