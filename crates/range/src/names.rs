@@ -50,6 +50,8 @@ pub(crate) static FOLDER: Pool = pool(
     &["library", "backup", "posters", "albums"],
 );
 pub(crate) static COMMAND: Pool = pool(&["echo", "printf", "basename"], &["dirname", "expr"]);
+/// Commands that make the file or folder they are called with.
+pub(crate) static MAKER: Pool = pool(&["touch", "mkdir"], &["mkfifo"]);
 pub(crate) static LENGTH: Pool = pool(&["length", "size", "count", "width"], &["amount", "extent"]);
 pub(crate) static HOST: Pool =
     pool(&["api", "shop", "data", "files", "maps", "mail"], &["cdn", "images", "search"]);
@@ -70,6 +72,13 @@ pub(crate) static PACK: Pool = pool(&["pack", "wrap", "fold", "tie"], &["zip", "
 pub(crate) static LOG: Pool = pool(&["log", "note", "track", "report"], &["trace", "register"]);
 pub(crate) static GO: Pool = pool(&["follow", "visit", "enter", "open"], &["reach", "resume"]);
 pub(crate) static WORK: Pool = pool(&["handle", "process", "take", "combine", "use"], &["treat", "arrange"]);
+pub(crate) static CHECK: Pool = pool(&["check", "test", "match", "accept"], &["confirm", "inspect"]);
+pub(crate) static ADD: Pool = pool(&["add", "set", "attach", "tell"], &["push", "announce"]);
+pub(crate) static UPDATE: Pool = pool(&["update", "edit", "fill", "merge"], &["amend", "refresh"]);
+
+/// What a device can do.
+pub(crate) static ACTION: Pool =
+    pool(&["pause", "lock", "mute", "sleep", "beep", "blink"], &["eject", "flash", "rewind"]);
 
 /// The values of a task's slots.
 #[derive(Clone, Default)]

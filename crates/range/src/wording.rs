@@ -114,9 +114,15 @@ fn with_first(text: &str, change: impl Fn(char) -> String) -> String {
 /// "Return the rows" becomes "returns the rows". Later verbs of the phrase keep their form, as in hurried writing.
 fn third_person(phrase: &str) -> String {
     let (verb, rest) = phrase.split_once(' ').unwrap_or((phrase, ""));
-    let ending =
-        if verb.ends_with(['s', 'x']) || verb.ends_with("sh") || verb.ends_with("ch") { "es" } else { "s" };
-    format!("{}{ending} {rest}", verb.to_lowercase())
+    let verb = verb.to_lowercase();
+    let third = match verb.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ if verb.ends_with(['s', 'x']) || verb.ends_with("sh") || verb.ends_with("ch") => {
+            format!("{verb}es")
+        }
+        _ => format!("{verb}s"),
+    };
+    format!("{third} {rest}")
 }
 
 fn capitalised_sentences(text: &str) -> String {
@@ -144,6 +150,8 @@ mod tests {
     fn verbs_are_conjugated() {
         assert_eq!(third_person("Return the rows"), "returns the rows");
         assert_eq!(third_person("Fetch it"), "fetches it");
+        assert_eq!(third_person("Copy it"), "copies it");
+        assert_eq!(third_person("Display it"), "displays it");
     }
 
     #[test]

@@ -10,7 +10,8 @@ pub(crate) fn check(parsed: &Parsed, function: Node<'_>, calls: &[Call<'_>], fin
     for call in calls {
         copies(parsed, function, call, findings);
         formats(parsed, call, findings);
-        shells(parsed, call, findings);
+        shells(parsed, call, calls, findings);
+        wrong_bounds(parsed, function, call, findings);
     }
 }
 
@@ -173,13 +174,17 @@ fn constant_string(parsed: &Parsed, name: &str, call: Node<'_>) -> bool {
     literal && !other
 }
 
-fn shells(parsed: &Parsed, call: &Call<'_>, findings: &mut Vec<Finding>) {
+fn shells(parsed: &Parsed, call: &Call<'_>, calls: &[Call<'_>], findings: &mut Vec<Finding>) {
     if !matches!(call.name, "system" | "popen" | "wordexp") {
         return;
     }
     let Some(&command) = call.arguments.first() else { return };
     let text = parsed.node_text(bare(command));
-    if is_literal(command) || is_constant_name(text) || constant_string(parsed, text, call.node) {
+    if is_literal(command)
+        || is_constant_name(text)
+        || constant_string(parsed, text, call.node)
+        || is_of_plain_letters(parsed, text, calls)
+    {
         return;
     }
     findings.extend(finding(
@@ -188,4 +193,129 @@ fn shells(parsed: &Parsed, call: &Call<'_>, findings: &mut Vec<Finding>) {
         span(command),
         "the shell interprets whatever the value holds",
     ));
+}
+
+/// Whether a condition lets only letters and digits into what a command is put together from, as in
+/// `for (p = name; *p; p++) if (!isalnum(*p)) return -1;`.
+fn is_of_plain_letters(parsed: &Parsed, command: &str, calls: &[Call<'_>]) -> bool {
+    let mut parts: Vec<&str> = calls
+        .iter()
+        .filter(|call| matches!(call.name, "snprintf" | "sprintf" | "strcpy" | "strcat" | "strncat"))
+        .filter(|call| call.arguments.first().is_some_and(|first| parsed.node_text(bare(*first)) == command))
+        .flat_map(|call| call.arguments.iter().skip(1))
+        .map(|argument| parsed.node_text(bare(*argument)))
+        .filter(|text| text.chars().all(|c| c.is_alphanumeric() || c == '_'))
+        .collect();
+    // A pointer that runs along the value.
+    Parsed::walk(parsed.root(), |node| {
+        if node.kind() == "init_declarator"
+            && let (Some(target), Some(value)) =
+                (node.child_by_field_name("declarator"), node.child_by_field_name("value"))
+            && parts.contains(&parsed.node_text(value))
+        {
+            parts.push(parsed.node_text(target).trim_start_matches(['*', ' ']));
+        }
+        true
+    });
+    calls.iter().any(|call| {
+        let argument = call.arguments.first().map_or("", |argument| parsed.node_text(bare(*argument)));
+        let argument = argument.trim_start_matches(['*', ' ']);
+        let looks = matches!(call.name, "isalnum" | "isalpha" | "isdigit" | "isxdigit" | "strspn");
+        looks && parts.contains(&argument) && in_condition(call.node)
+    })
+}
+
+/// Whether a node stands in the condition of a branch that leaves the function.
+fn in_condition(node: Node<'_>) -> bool {
+    let mut inner = node;
+    while let Some(parent) = inner.parent() {
+        if parent.kind() == "if_statement" {
+            let is_condition =
+                parent.child_by_field_name("condition").is_some_and(|condition| condition.id() == inner.id());
+            let mut leaves = false;
+            if let Some(branch) = parent.child_by_field_name("consequence") {
+                Parsed::walk(branch, |node| {
+                    leaves |= matches!(node.kind(), "return_statement" | "goto_statement");
+                    !leaves
+                });
+            }
+            return is_condition && leaves;
+        }
+        inner = parent;
+    }
+    false
+}
+
+/// Bounds that are no bounds: `strncat(out, text, size)`, and `if (strlen(text) > 64) return; sprintf(line, …)` where
+/// `line` has 64 bytes and needs one for the end.
+fn wrong_bounds(parsed: &Parsed, function: Node<'_>, call: &Call<'_>, findings: &mut Vec<Finding>) {
+    let Some(out) = call.arguments.first().map(|first| parsed.node_text(bare(*first))) else { return };
+    let array = array_size(parsed, function, out);
+    if call.name == "strncat"
+        && let Some(bound) = call.arguments.get(2).map(|bound| parsed.node_text(bare(*bound)))
+    {
+        let of_itself =
+            bound.strip_prefix("sizeof").is_some_and(|of| of.trim_matches(['(', ')', ' ']) == out);
+        let as_long = array.is_some_and(|size| bound.parse() == Ok(size));
+        if of_itself && array.is_some() || as_long || is_size_parameter(parsed, function, out, bound) {
+            findings.extend(finding(
+                "unbounded-copy",
+                None,
+                span(call.node),
+                "strncat wants to know how much room is left, not how large the buffer is",
+            ));
+        }
+    }
+    let Some(size) = array.filter(|_| matches!(call.name, "strcpy" | "strcat" | "sprintf")) else { return };
+    let long: Vec<&str> =
+        call.arguments.iter().skip(1).map(|argument| parsed.node_text(bare(*argument))).collect();
+    let mut too_much = false;
+    Parsed::walk(function, |node| {
+        if node.start_byte() < call.node.start_byte()
+            && node.kind() == "binary_expression"
+            && let (Some(left), Some(operator), Some(right)) = (
+                node.child_by_field_name("left"),
+                node.child_by_field_name("operator"),
+                node.child_by_field_name("right"),
+            )
+            && let Some(measured) = parsed.node_text(left).strip_prefix("strlen(")
+            && long.contains(&measured.trim_end_matches(')'))
+        {
+            let limit = match parsed.node_text(right).strip_prefix("sizeof") {
+                Some(of) if of.trim_matches(['(', ')', ' ']) == out => Some(size),
+                Some(_) => None,
+                None => parsed.node_text(right).parse().ok(),
+            };
+            too_much |= operator.kind() == ">" && limit.is_some_and(|limit: u64| limit >= size);
+        }
+        !too_much
+    });
+    if too_much {
+        findings.extend(finding(
+            "unbounded-copy",
+            None,
+            span(call.node),
+            "the longest text that is let through leaves no room for its end",
+        ));
+    }
+}
+
+/// The size of a local array of the function, where it stands in the text.
+fn array_size(parsed: &Parsed, function: Node<'_>, name: &str) -> Option<u64> {
+    let mut size = None;
+    Parsed::walk(function, |node| {
+        if node.kind() == "array_declarator"
+            && node.child_by_field_name("declarator").is_some_and(|inner| parsed.node_text(inner) == name)
+        {
+            size = node.child_by_field_name("size").and_then(|size| parsed.node_text(size).parse().ok());
+        }
+        size.is_none()
+    });
+    size
+}
+
+/// Whether a bound is the parameter right behind the buffer, that is, the size of all of it.
+fn is_size_parameter(parsed: &Parsed, function: Node<'_>, buffer: &str, bound: &str) -> bool {
+    let facts = super::facts::Facts::of(parsed, function, &[]);
+    facts.is_some_and(|facts| facts.size_of(buffer).is_some_and(|size| size.name == bound))
 }

@@ -1,7 +1,12 @@
 //! The analysis of C and C++.
 
+mod bounds;
 mod calls;
+mod facts;
+mod lengths;
 mod memory;
+mod output;
+mod pointers;
 
 use vul2safe_code::Parsed;
 use vul2safe_code::tree_sitter::Node;
@@ -16,6 +21,12 @@ pub(crate) fn analyze(parsed: &Parsed) -> Vec<Finding> {
             let calls = collect_calls(parsed, node);
             calls::check(parsed, node, &calls, &mut findings);
             memory::check(parsed, node, &mut findings);
+            if let Some(facts) = facts::Facts::of(parsed, node, &calls) {
+                bounds::check(&facts, &mut findings);
+                lengths::check(&facts, &mut findings);
+                pointers::check(&facts, &mut findings);
+                output::check(&facts, &mut findings);
+            }
         }
         true
     });
