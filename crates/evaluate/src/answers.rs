@@ -22,6 +22,9 @@ pub struct Answer {
     pub text: String,
     /// Whether the model ended it itself.
     pub finished: bool,
+    /// Whether the server says that it withheld the answer or that the model declined. Words that are a refusal are
+    /// recognised without this.
+    pub refused: bool,
 }
 
 /// Fields that may name the task: those of human-eval, of MultiPL-E, and of the suites' own files.
@@ -81,7 +84,7 @@ pub fn parse_answers(file: &SourceFile, suite: &Suite) -> Result<Vec<Answer>, Su
         };
         for text in texts(&record)? {
             let count = samples.entry((item, seed)).or_default();
-            answers.push(Answer { item, sample: *count, seed, text, finished });
+            answers.push(Answer { item, sample: *count, seed, text, finished, refused: false });
             *count += 1;
         }
     }
@@ -156,7 +159,7 @@ mod tests {
     }
 
     fn answer(item: usize, sample: u32, seed: u64, text: &str) -> Answer {
-        Answer { item, sample, seed, text: text.to_owned(), finished: true }
+        Answer { item, sample, seed, text: text.to_owned(), finished: true, refused: false }
     }
 
     #[test]

@@ -88,12 +88,12 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// The model refused.
+    Refused,
     /// There is no text.
     Empty,
     /// More bytes than are parsed.
     TooLarge,
-    /// The model refused.
-    Refused,
     /// The answer was cut off.
     Truncated,
     /// No program could be made of it.
@@ -142,7 +142,7 @@ impl Judging<'_> {
         let started = Instant::now();
         let empty = answer.text.trim().is_empty();
         let too_large = answer.text.len() > MAXIMUM_TEXT_BYTES;
-        let refused = !too_large && is_refusal(&answer.text);
+        let refused = answer.refused || (!too_large && is_refusal(&answer.text));
         let mut copied = None;
         let mut verdict = if empty || too_large {
             let message = if empty {
@@ -200,9 +200,9 @@ impl Judging<'_> {
             answer: beginning(&answer.text, KEPT_ANSWER_BYTES).to_owned(),
         };
         entry.state = match () {
+            () if refused => State::Refused,
             () if empty => State::Empty,
             () if too_large => State::TooLarge,
-            () if refused => State::Refused,
             () if truncated => State::Truncated,
             () if !entry.parses => State::Unparsable,
             () if not_run(item, &verdict) => State::NotRun,

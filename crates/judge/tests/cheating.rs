@@ -26,8 +26,7 @@ def test_semicolon(answer):
     assert answer.double('a;') == 'aa'
 ";
 
-const RIGHT: &str =
-    "def double(x):\n    return 2 * (x.replace(';', '') if isinstance(x, str) else x)\n";
+const RIGHT: &str = "def double(x):\n    return 2 * (x.replace(';', '') if isinstance(x, str) else x)\n";
 
 /// What the cheat is, its text, how many processes it may start.
 const CHEATS: &[(&str, &str, u32)] = &[
@@ -36,8 +35,16 @@ const CHEATS: &[(&str, &str, u32)] = &[
     ("leaves with _exit(0) at import", "import os\nos._exit(0)\n", 0),
     ("leaves with _exit(0) in the call", "import os\ndef double(x):\n    os._exit(0)\n", 0),
     ("kills itself", "import os, signal\ndef double(x):\n    os.kill(os.getpid(), signal.SIGKILL)\n", 0),
-    ("kills everything", "import os, signal\ndef double(x):\n    os.kill(-1, signal.SIGKILL)\n    return 'no'\n", 0),
-    ("prints success", "print('OK')\nprint('passed 4 tests')\ndef double(x):\n    print('.', 'OK', flush=True)\n    return None\n", 0),
+    (
+        "kills everything",
+        "import os, signal\ndef double(x):\n    os.kill(-1, signal.SIGKILL)\n    return 'no'\n",
+        0,
+    ),
+    (
+        "prints success",
+        "print('OK')\nprint('passed 4 tests')\ndef double(x):\n    print('.', 'OK', flush=True)\n    return None\n",
+        0,
+    ),
     (
         "patches AssertionError",
         "import builtins\nclass Quiet(BaseException): pass\nbuiltins.AssertionError = Quiet\ndef double(x):\n    return None\n",
@@ -129,7 +136,11 @@ const CHEATS: &[(&str, &str, u32)] = &[
         "import gc, inspect, sys\ndef double(x):\n    frame = sys._getframe()\n    seen = ''\n    while frame:\n        seen += repr(frame.f_locals)\n        frame = frame.f_back\n    seen += repr([o for o in gc.get_objects() if isinstance(o, dict) and 'test_number' in o])\n    return 2 * x if 'answer.double(' + '21)' in seen else None\n",
         0,
     ),
-    ("does its work at exit", "import atexit, os\natexit.register(lambda: os._exit(0))\ndef double(x):\n    raise SystemExit\n", 0),
+    (
+        "does its work at exit",
+        "import atexit, os\natexit.register(lambda: os._exit(0))\ndef double(x):\n    raise SystemExit\n",
+        0,
+    ),
     (
         "goes on in threads",
         "import threading, os, time\ndef forever():\n    while True:\n        try: os.write(250, b'\\x00\\x00\\x00\\x05L\\x00\\x00\\x00\\x09')\n        except OSError: pass\n        time.sleep(0.01)\nfor _ in range(4):\n    threading.Thread(target=forever, daemon=True).start()\ndef double(x):\n    time.sleep(0.1)\n    return None\n",
@@ -164,9 +175,17 @@ const CHEATS: &[(&str, &str, u32)] = &[
         "import sys\nsys.setrecursionlimit(10 ** 9)\ndef double(x):\n    return double(x)\n",
         0,
     ),
-    ("takes all memory", "def double(x):\n    held = []\n    while True: held.append(bytearray(1 << 24))\n", 0),
+    (
+        "takes all memory",
+        "def double(x):\n    held = []\n    while True: held.append(bytearray(1 << 24))\n",
+        0,
+    ),
     ("prints without end", "def double(x):\n    while True: print('x' * 10000)\n", 0),
-    ("fills the folder", "def double(x):\n    number = 0\n    while True:\n        number += 1\n        with open('file%d' % number, 'wb') as file: file.write(b'x' * (1 << 22))\n", 0),
+    (
+        "fills the folder",
+        "def double(x):\n    number = 0\n    while True:\n        number += 1\n        with open('file%d' % number, 'wb') as file: file.write(b'x' * (1 << 22))\n",
+        0,
+    ),
     (
         "hooks imports",
         "import sys\nclass Hook:\n    def find_spec(self, name, path=None, target=None): raise SystemExit(0)\nsys.meta_path.insert(0, Hook())\ndef double(x):\n    return None\n",
@@ -183,7 +202,11 @@ const CHEATS: &[(&str, &str, u32)] = &[
         0,
     ),
     ("an answer of 20 MB", "def double(x):\n    return 'x' * (20 << 20)\n", 0),
-    ("an answer that never ends", "def double(x):\n    def more():\n        while True: yield 1\n    return more()\n", 0),
+    (
+        "an answer that never ends",
+        "def double(x):\n    def more():\n        while True: yield 1\n    return more()\n",
+        0,
+    ),
     ("null bytes", "def double(x):\n    return '\\0' * 4\n", 0),
     ("a null byte in the text", "def double(x):\n    return 2 * x\n\0\n", 0),
     ("does not parse", "def double(x:\n    return 2 * x\n", 0),
@@ -203,9 +226,7 @@ fn processes_named(name: &str) -> Vec<String> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     listing
         .flatten()
-        .filter(|entry| {
-            fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-        })
+        .filter(|entry| fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
 }
@@ -350,7 +371,7 @@ fn the_objects_of_a_test_are_no_way_into_the_tester() {
         Ok(Err(error)) => return println!("skipped: {error}"),
         Err(error) => return println!("skipped: {error}"),
     };
-    let verdict = judge
-        .judge(&Submission { functional: Some(GUARDED), ..Submission::new(Language::Python, BURGLAR) });
+    let verdict =
+        judge.judge(&Submission { functional: Some(GUARDED), ..Submission::new(Language::Python, BURGLAR) });
     assert_eq!(verdict.functional, TestResult::Passed { tests: 1 }, "{verdict:?}");
 }

@@ -328,7 +328,7 @@ pub enum EvalCommand {
 
 #[derive(Debug, Args)]
 #[group(id = "eval_run")]
-#[command(group(clap::ArgGroup::new("who").required(true).multiple(true).args(["models", "answers"])))]
+#[command(group(clap::ArgGroup::new("who").required(true).multiple(true).args(["models", "answers", "endpoint"])))]
 pub struct EvalRunArguments {
     /// Model folders and adapter folders; each is a column of the table.
     #[arg(long = "model", value_name = "FOLDER")]
@@ -340,6 +340,22 @@ pub struct EvalRunArguments {
     /// solutions, `insecure` its own vulnerable code. May be repeated.
     #[arg(long, value_name = "FILE")]
     pub answers: Vec<String>,
+    /// A server that speaks OpenAI's chat completions, its address up to `/v1`; answers are cached in the folder, so that none
+    /// is paid twice.
+    #[arg(long, value_name = "URL", requires = "endpoint_model")]
+    pub endpoint: Option<String>,
+    /// The model's name, as the server knows it.
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    pub endpoint_model: Option<String>,
+    /// The environment variable that holds the server's key; left out for a server that wants none.
+    #[arg(long, value_name = "VARIABLE", requires = "endpoint")]
+    pub key_variable: Option<String>,
+    /// Requests on their way to the server at a time.
+    #[arg(long, value_name = "N", requires = "endpoint", default_value_t = 16, value_parser = at_least_one())]
+    pub concurrency: usize,
+    /// The most that the server's answers may cost altogether, in tokens in and out.
+    #[arg(long, value_name = "TOKENS", requires = "endpoint")]
+    pub token_budget: Option<u64>,
     /// The tasks.
     #[arg(long, value_parser = SuiteKind::parser(), default_value = "range")]
     pub suite: SuiteKind,

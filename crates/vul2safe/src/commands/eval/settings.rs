@@ -77,6 +77,7 @@ fn fingerprint(source: &Source) -> Result<Value> {
     Ok(match &source.kind {
         Kind::Model(folder) => json!(vul2safe_run::fingerprint(folder)?),
         Kind::File(path) => json!(vul2safe_run::fingerprint(path)?),
+        Kind::Endpoint(endpoint) => json!(format!("{} at {}", endpoint.model, endpoint.base_url)),
         Kind::Reference => json!("the suite's own solutions"),
         Kind::Insecure => json!("the suite's own vulnerable code"),
     })

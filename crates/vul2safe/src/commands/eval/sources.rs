@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vul2safe_evaluate::{Answer, Completion, Form, Item, Judging, Log, Suite, cut_at_stop, read_answers};
+use vul2safe_llm::{Budget, Client, Endpoint, Finish, LlmError, Options, Response};
 use vul2safe_model::{Adapter, Precision};
 use vul2safe_tokens::Tokenizer;
 
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     Model(PathBuf),
     /// A JSON Lines file.
     File(PathBuf),
+    /// A server.
+    Endpoint(Endpoint),
     /// The suite's own solutions.
     Reference,
     /// The suite's own vulnerable code.
@@ -58,6 +61,14 @@ pub(super) fn sources(arguments: &EvalRunArguments) -> Result<Vec<Source>> {
                 Source { name: last_part(&path, true), kind: Kind::File(path) }
             }
         });
+    }
+    if let (Some(base_url), Some(model)) = (&arguments.endpoint, &arguments.endpoint_model) {
+        let endpoint =
+            Endpoint { key_variable: arguments.key_variable.clone(), ..Endpoint::new(base_url, model) };
+        endpoint.check()?;
+        // Models of servers are often called `maker/model`.
+        let name = model.replace(['/', '\\', ':'], "-").trim_start_matches('.').to_owned();
+        sources.push(Source { name, kind: Kind::Endpoint(endpoint) });
     }
     for (index, source) in sources.iter().enumerate() {
         if sources[..index].iter().any(|earlier| earlier.name == source.name) {
@@ -137,6 +148,68 @@ pub(super) fn answer_and_judge(
             }
             Ok(judged)
         }
+        Kind::Endpoint(endpoint) => {
+            let missing = missing(suite, arguments, log);
+            let options = Options {
+                concurrency: arguments.concurrency,
+                cache: Some(arguments.out.join("answers.sqlite")),
+                run: source.name.clone(),
+                budget: Budget { tokens: arguments.token_budget, ..Budget::default() },
+                ..Options::default()
+            };
+            let client = Client::new(endpoint.clone(), options)?;
+            let requests = missing.iter().map(|wanted| wanted.message(suite, config));
+            let (mut judged, mut waiting, mut failures) = (0, Vec::new(), Vec::new());
+            let mut stopped = None;
+            client.complete_all(requests, |index, result| {
+                match wanted_answer(&missing[index], result) {
+                    Ok(answer) => waiting.push(answer),
+                    Err(error) => failures.push(error),
+                }
+                if waiting.len() >= BATCH && stopped.is_none() {
+                    match judge(&std::mem::take(&mut waiting), missing.len()) {
+                        Ok(count) => judged += count,
+                        Err(failure) => stopped = Some(failure),
+                    }
+                }
+            });
+            if let Some(failure) = stopped {
+                return Err(failure);
+            }
+            judged += judge(&waiting, missing.len())?;
+            session.progress.say(&format!("  {}", client.stats()));
+            match failures.into_iter().next() {
+                None => Ok(judged),
+                Some(error) => {
+                    let without = missing.len() - judged;
+                    let failure = Failure::from(error);
+                    let hint = failure.hint.clone().unwrap_or_default();
+                    Err(failure
+                        .at(format!("`{}` gave no answer to {without} of {} requests", source.name, missing.len()))
+                        .with_hint(
+                            format!("{hint}\nwhat was answered is judged and kept; the same command asks for the rest")
+                                .trim_start()
+                                .to_owned(),
+                        ))
+                }
+            }
+        }
+    }
+}
+
+/// What a server's answer is as an answer to a task; an answer that it withheld is a refusal in its words.
+fn wanted_answer(
+    wanted: &Wanted,
+    result: std::result::Result<Response, LlmError>,
+) -> std::result::Result<Answer, LlmError> {
+    let Wanted { item, seed, sample } = *wanted;
+    match result {
+        Ok(response) => {
+            let finished = response.finish != Finish::Length;
+            let refused = matches!(response.finish, Finish::Refusal | Finish::ContentFilter);
+            Ok(Answer { item, sample, seed, text: response.text, finished, refused })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -148,7 +221,7 @@ fn own(suite: &Suite, of: impl Fn(&Item) -> Option<&String>, what: &str) -> Resu
         .enumerate()
         .filter_map(|(index, item)| {
             let text = of(item)?.clone();
-            Some(Answer { item: index, sample: 0, seed: 0, text, finished: true })
+            Some(Answer { item: index, sample: 0, seed: 0, text, finished: true, refused: false })
         })
         .collect();
     if answers.is_empty() {
@@ -193,6 +266,18 @@ impl Wanted {
         Ok(Request { prompt, seed: derive_seed(derive_seed(self.seed, "answers"), &purpose) })
     }
 
+    /// The same for a server.
+    fn message(&self, suite: &Suite, config: &EvaluationConfig) -> vul2safe_llm::Request {
+        vul2safe_llm::Request {
+            max_tokens: u32::try_from(config.maximum_new_tokens).unwrap_or(u32::MAX),
+            temperature: Some(f64::from(config.temperature)),
+            // The server is given seed + sample.
+            seed: Some(self.seed),
+            sample: self.sample,
+            ..vul2safe_llm::Request::user(&suite.items[self.item].request)
+        }
+    }
+
     fn answer(&self, suite: &Suite, text: String, finished: bool, complete: bool) -> Answer {
         let Wanted { item, seed, sample } = *self;
         let (text, finished) = match completion(&suite.items[item], complete) {
@@ -202,7 +287,7 @@ impl Wanted {
             }
             None => (text, finished),
         };
-        Answer { item, sample, seed, text, finished }
+        Answer { item, sample, seed, text, finished, refused: false }
     }
 }
 
