@@ -45,10 +45,10 @@ fn extract_once(text: &str, language: Language) -> Option<String> {
     if blocks.is_empty() { without_prose(text, language) } else { Some(choose(blocks, language)) }
 }
 
-struct Block {
+pub(crate) struct Block {
     /// First word after the opening fence, in lower case.
     mark: String,
-    code: String,
+    pub(crate) code: String,
 }
 
 /// The fence a line consists of: its character, how many, and what follows.
@@ -61,7 +61,7 @@ fn fence(line: &str) -> Option<(char, usize, &str)> {
     (count >= 3 && !rest.contains(character)).then_some((character, count, rest.trim()))
 }
 
-fn fenced_blocks(text: &str) -> Vec<Block> {
+pub(crate) fn fenced_blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<(char, usize, Block)> = None;
     for line in text.split_inclusive('\n') {
@@ -139,6 +139,11 @@ fn joined(parsing: &[(&Block, Parsed)], language: Language) -> Option<String> {
 
 fn clean(text: &str, language: Language) -> Option<Parsed> {
     parse(language, text).ok().filter(Parsed::is_clean)
+}
+
+/// Whether there is code of this language in the text, alone or among prose.
+pub(crate) fn holds_code(text: &str, language: Language) -> bool {
+    clean(&extract_code(text, language), language).is_some_and(|parsed| defines_anything(&parsed))
 }
 
 /// Whether the text defines functions or brings in others; a sentence of prose can parse, but does neither.

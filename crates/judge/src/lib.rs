@@ -46,9 +46,11 @@ mod error;
 mod extract;
 mod interpreter;
 mod judge;
+mod refusal;
 mod verdict;
 
 pub use error::JudgeError;
 pub use extract::extract_code;
 pub use judge::{Judge, Submission, TestLimits, TestStyle};
+pub use refusal::is_refusal;
 pub use verdict::{TestResult, Verdict};

@@ -14,10 +14,17 @@ use seccompiler::{
 /// The last system call that was known when the lists were written (`mseal`, Linux 6.10).
 const LAST_KNOWN_CALL: u32 = 462;
 
+/// Calls of Linux 6.8 that describe mounts; the same numbers on every architecture.
+const STATMOUNT: libc::c_long = 457;
+const LISTMOUNT: libc::c_long = 458;
+
 /// Calls that are refused with EPERM, whatever their arguments.
 const REFUSED: &[libc::c_long] = &[
     // Network. A pair of connected sockets stays allowed: it reaches nobody.
     libc::SYS_socket,
+    // A pair of sockets can pass descriptors on, which is nobody's business either.
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_listen,
@@ -55,6 +62,10 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_lookup_dcookie,
     libc::SYS_vmsplice,
+    // Landlock lets these look at what it does not let a run open.
+    libc::SYS_inotify_init1,
+    STATMOUNT,
+    LISTMOUNT,
     // Namespaces, mounts, and what only an administrator does.
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -78,6 +89,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_delete_module,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_syslog,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
@@ -97,8 +109,14 @@ const REFUSED: &[libc::c_long] = &[
 
 /// Calls that exist on one architecture only.
 #[cfg(target_arch = "x86_64")]
-const REFUSED_HERE: &[libc::c_long] =
-    &[libc::SYS_kexec_file_load, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib];
+const REFUSED_HERE: &[libc::c_long] = &[
+    libc::SYS_inotify_init,
+    libc::SYS_kexec_file_load,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_uselib,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
 
@@ -111,6 +129,35 @@ const SIGNALS: &[libc::c_long] = &[
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_pidfd_send_signal,
 ];
+
+/// Calls that change rights, owner, times or attributes of a file chosen by its path, which landlock does not look at.
+const ATTRIBUTES: &[libc::c_long] = &[
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+];
+/// Linux 6.6; the same number on every architecture.
+const FCHMODAT2: libc::c_long = 452;
+#[cfg(target_arch = "x86_64")]
+const ATTRIBUTES_HERE: &[libc::c_long] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const ATTRIBUTES_HERE: &[libc::c_long] = &[];
+
+/// Commands of `fcntl` and of `ioctl` that have signals sent to a process chosen by number.
+const SIGNAL_COMMANDS: &[u64] = &[8, 10, 15];
+const SIGNAL_REQUESTS: &[u64] = &[0x8901, 0x8902];
 
 /// Namespace flags of `clone`.
 const NAMESPACES: &[libc::c_int] = &[
@@ -130,6 +177,9 @@ pub(crate) struct FilterOptions {
     pub(crate) processes: bool,
     /// Whether signals may be sent: the run has its own user, or landlock keeps signals inside.
     pub(crate) signals: bool,
+    /// Whether files may be changed by their path in ways that landlock does not look at: the run has its own user, or
+    /// everything else is attached read-only.
+    pub(crate) attributes: bool,
 }
 
 /// The programs to install, in this order. The last one forbids to install more.
@@ -138,6 +188,9 @@ pub(crate) fn programs(options: FilterOptions) -> Result<Vec<BpfProgram>, Backen
         REFUSED.iter().chain(REFUSED_HERE).map(|&call| (call, Vec::new())).collect();
     if !options.signals {
         refused.extend(SIGNALS.iter().map(|&call| (call, Vec::new())));
+    }
+    if !options.attributes {
+        refused.extend(ATTRIBUTES.iter().chain(ATTRIBUTES_HERE).map(|&call| (call, Vec::new())));
     }
     let mut clone = Vec::new();
     for &flag in NAMESPACES {
@@ -155,9 +208,22 @@ pub(crate) fn programs(options: FilterOptions) -> Result<Vec<BpfProgram>, Backen
     refused.insert(libc::SYS_prctl, vec![rule(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, death_signal)?]);
     // A process may read and lower its own limits, not another's.
     refused.insert(libc::SYS_prlimit64, vec![rule(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?]);
+    // The same for the processors that it runs on.
+    refused.insert(libc::SYS_sched_setaffinity, vec![rule(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?]);
     // Typing into the terminal of whoever started us.
     const TIOCSTI: u64 = 0x5412;
-    refused.insert(libc::SYS_ioctl, vec![rule(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, TIOCSTI)?]);
+    let mut requests = vec![rule(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, TIOCSTI)?];
+    if !options.signals {
+        for &request in SIGNAL_REQUESTS {
+            requests.push(rule(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?);
+        }
+        let mut commands = Vec::new();
+        for &command in SIGNAL_COMMANDS {
+            commands.push(rule(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)?);
+        }
+        refused.insert(libc::SYS_fcntl, commands);
+    }
+    refused.insert(libc::SYS_ioctl, requests);
 
     // The C library falls back to `clone`, whose flags can be inspected, when `clone3` does not exist.
     let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);

@@ -222,12 +222,14 @@ unsafe fn become_program(raw: &Raw) -> Step {
     }
 }
 
-/// Attaches the file systems, in a mount namespace that passes nothing on to the one it was copied from.
+/// Attaches the file systems, in a mount namespace that passes nothing on to the one it was copied from and in which
+/// everything else is read-only.
 ///
 /// # Safety
 /// As [`become_program`].
 unsafe fn attach(raw: &Raw) -> bool {
     const FROM_EMPTY_PATH: c_int = 4;
+    const READ_ONLY: u64 = 1;
     if raw.mounts[0] < 0 {
         return true;
     }
@@ -237,8 +239,15 @@ unsafe fn attach(raw: &Raw) -> bool {
         if libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()) != 0 {
             return false;
         }
+        // Landlock says nothing about the rights, owners and times of files, which an ordinary user's run could change
+        // where they are its user's. So everything but the private folder can only be read.
+        let read_only: [u64; 4] = [READ_ONLY, 0, 0, 0];
+        let (here, root, all) = (libc::AT_FDCWD, c"/".as_ptr(), libc::AT_RECURSIVE);
+        let bytes = size_of_val(&read_only);
+        if libc::syscall(libc::SYS_mount_setattr, here, root, all, read_only.as_ptr(), bytes) != 0 {
+            return false;
+        }
         raw.mounts.iter().zip(&raw.targets).filter(|&(&view, _)| view >= 0).all(|(&view, &target)| {
-            let here = libc::AT_FDCWD;
             libc::syscall(libc::SYS_move_mount, view, c"".as_ptr(), here, target, FROM_EMPTY_PATH) == 0
         })
     }

@@ -93,8 +93,9 @@ impl Sandbox {
     pub(crate) fn with(capabilities: Capabilities) -> Result<Sandbox, SandboxError> {
         let filters = if capabilities.seccomp {
             let signals = capabilities.separate_user || capabilities.signal_scope;
+            let attributes = capabilities.separate_user || capabilities.open_file_system;
             let build = |processes| {
-                filter::programs(FilterOptions { processes, signals })
+                filter::programs(FilterOptions { processes, signals, attributes })
                     .map_err(|source| SandboxError::Filter { source })
             };
             [build(false)?, build(true)?]

@@ -236,3 +236,6 @@ fn request(plan: &Plan) -> Vec<u8> {
     number(&mut message, u8::from(plan.rule_set.is_some()));
     message
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,36 +143,31 @@ fn a_pair_runs_warm() {
     }
 }
 
-#[test]
-fn a_lost_interpreter_is_started_again() {
-    let Some(sandbox) = sandbox() else { return };
-    let python = warm(&sandbox, "import os\nprint('alive')");
-    assert_eq!(sandbox.run(&Job::warm(&python, ["program.py"])).stdout, b"alive\n");
-    let victim = interpreters(&python_marker()).into_iter().next().expect("the interpreter runs");
-    // SAFETY: a process that this test started.
-    unsafe { libc::kill(victim, libc::SIGKILL) };
-    assert_eq!(sandbox.run(&Job::warm(&python, ["program.py"])).stdout, b"alive\n");
-    drop(python);
-}
-
 /// What the command lines of warm interpreters have in common.
-fn python_marker() -> String {
-    "A warm interpreter: prepares once".into()
+const MARKER: &str = "A warm interpreter: prepares once";
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
 }
 
-/// Children of this process whose command line contains `text`.
-fn interpreters(text: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(process) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let parent = format!("PPid:\t{}\n", std::process::id());
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if status.contains(&parent) && String::from_utf8_lossy(&line).contains(text) {
-            found.push(process);
-        }
-    }
-    found
+fn command_line(process: u32) -> String {
+    let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// The kernel's name of a process.
+fn name_of(process: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// The interpreters, and copies, that a process has started.
+fn interpreters_of(parent: u32) -> Vec<u32> {
+    let is_child = |process: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.contains(&format!("\nPPid:\t{parent}\n"))
+    };
+    processes().filter(|&process| is_child(process) && command_line(process).contains(MARKER)).collect()
 }
 
 #[test]
@@ -230,4 +225,46 @@ fn many_at_once() {
         runs.into_iter().map(|run| run.join().unwrap()).collect::<std::collections::BTreeSet<_>>()
     });
     assert_eq!(users.len(), if Sandbox::capabilities().separate_user { 8 } else { 1 });
+}
+
+/// Set for the copy of this test program that is killed.
+const VICTIM: &str = "VUL2SAFE_SANDBOX_WARM_VICTIM";
+
+#[test]
+fn a_warm_run_dies_with_its_caller() {
+    let Some(sandbox) = sandbox() else { return };
+    if let Ok(marker) = std::env::var(VICTIM) {
+        // The kernel's name of the process, which the copies of an interpreter do not have in common.
+        let program = "import ctypes, sys, time\nctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)\ntime.sleep(60)";
+        let python = warm(&sandbox, program);
+        let mut job = Job::warm(&python, ["program.py", &marker]);
+        job.limits.wall = Duration::from_secs(60);
+        sandbox.run(&job);
+        return;
+    }
+    let marker = format!("warm{}", std::process::id());
+    let mut caller = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_warm_run_dies_with_its_caller"])
+        .env(VICTIM, &marker)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait_until = |wanted: bool| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while processes().any(|process| name_of(process) == marker) != wanted {
+            assert!(std::time::Instant::now() < deadline, "waited in vain for running = {wanted}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_until(true);
+    let interpreters = interpreters_of(caller.id());
+    assert_eq!(interpreters.len(), 2, "the interpreter and its copy");
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    wait_until(false);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while interpreters.iter().any(|process| command_line(*process).contains(MARKER)) {
+        assert!(std::time::Instant::now() < deadline, "the interpreter lives on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

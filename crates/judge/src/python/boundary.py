@@ -593,6 +593,9 @@ class Encoder:
         try:
             arguments = error.args
             arguments = arguments if type(arguments) is tuple else ()
+            if isinstance(error, OSError) and len(arguments) == 2 and error.filename is not None:
+                # The file's name is no part of the arguments, but is made from the third of them.
+                arguments += (error.filename,)
             text = str(error)
             text = text[:10_000] if type(text) is str else str.__getitem__(text, slice(0, 10_000))
         except (Interruption, Broken):

@@ -149,7 +149,7 @@ def run_tests():
             answer = end.request(LOAD, folder, ambient.changes())
             sys.modules["answer"] = answer
             if script:
-                bind(answer, answer_text, namespace)
+                bind(answer, answer_text, functional_text if kind == "functional" else exploit_text, namespace)
                 stage = "test"
                 exec(test_codes[kind], namespace)
             else:
@@ -340,7 +340,7 @@ def borrow(end, shared):
     os.open = os_open
 
 
-def bind(answer, text, namespace):
+def bind(answer, text, script, namespace):
     """Puts what the answer defines at its top level into `namespace`. What it imports from the standard library is
     imported here: a test that calls `math.isclose` must not ask the answer's process for it."""
     ast = imported("ast")
@@ -367,15 +367,18 @@ def bind(answer, text, namespace):
             names.append(statement.name)
         elif isinstance(statement, ast.Assign):
             for target in statement.targets:
-                names.extend(node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+                names.extend(node.id for node in ast.walk(target)
+                             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
         elif isinstance(statement, (ast.AnnAssign, ast.AugAssign)) and isinstance(statement.target, ast.Name):
             names.append(statement.target.id)
         elif isinstance(statement, (ast.If, ast.Try, ast.For, ast.While, ast.With)):
             names.extend(node.name for node in ast.walk(statement)
                          if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
-    for name in dict.fromkeys(names):
-        if name[:2] == "__":
-            continue
+    used = {node.id for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Name)}
+    names = [name for name in dict.fromkeys(names) if name[:2] != "__" and name not in namespace]
+    # An answer that defines `abs` must not be asked for it, unless `abs` is what was asked of it.
+    proper = [name for name in names if name not in vars(builtins)]
+    for name in proper if any(name in used for name in proper) else names:
         try:
             namespace[name] = getattr(answer, name)
         except AttributeError:

@@ -169,6 +169,11 @@ impl Warm {
         if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
     }
 
+    #[cfg(test)]
+    pub(super) fn process(&self) -> libc::pid_t {
+        self.child.as_ref().map_or(0, |child| child.process)
+    }
+
     /// The last line that it wrote to standard error, or `otherwise`.
     fn complaint(&self, otherwise: &str) -> String {
         let mut text = Vec::new();

@@ -1,12 +1,12 @@
 //! `doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vul2safe_model::{
     Config, DecodePrecision, LoraConfig, Precision, SamplingLoad, TrainingLoad, Workload, kernel_name,
 };
-use vul2safe_sandbox::Sandbox;
+use vul2safe_sandbox::{Policy, PythonSetup, Sandbox};
 
 use super::println;
 use crate::cli::DoctorArguments;
@@ -91,6 +91,24 @@ fn python() -> Option<String> {
     program(&["python3"]).map(|path| path.display().to_string())
 }
 
+/// Whether Python tests run as copies of a warm interpreter here; what stands in the way otherwise.
+fn warm_python() -> std::result::Result<String, String> {
+    let sandbox = Sandbox::new(Policy::default()).map_err(|_| "untrusted code is refused".to_owned())?;
+    // The order in which the judge looks for an interpreter.
+    let candidates = ["/usr/bin/python3", "/usr/local/bin/python3"].map(PathBuf::from);
+    let candidates = candidates.into_iter().filter(|path| path.is_file()).chain(program(&["python3"]));
+    let mut why = "no python3".to_owned();
+    for interpreter in candidates {
+        let setup =
+            PythonSetup { interpreter: interpreter.clone(), modules: Vec::new(), programs: Vec::new() };
+        match sandbox.warm_python(setup) {
+            Ok(_) => return Ok(interpreter.display().to_string()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
+}
+
 fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
     let machine = vul2safe_run::machine();
     println(&format!("vul2safe {}", env!("CARGO_PKG_VERSION")))?;
@@ -118,6 +136,12 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
     for line in capabilities.missing() {
         println(&format!("  missing   {line}"))?;
     }
+    println(&match warm_python() {
+        Ok(python) => {
+            format!("  Python    tests are copies of a warm interpreter ({python}): milliseconds each")
+        }
+        Err(why) => format!("  Python    every test starts an interpreter, tens of milliseconds each: {why}"),
+    })?;
     let (Some((parameters, rows)), Some(folder)) = (table, &arguments.model) else { return Ok(()) };
     println(&format!(
         "model: {}, {} parameters; memory with micro-batches of {} tokens, sequences of {}, LoRA of rank {}, {} requests",
@@ -155,6 +179,7 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
 
 fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
     let capabilities = Sandbox::capabilities();
+    let warm = warm_python();
     let mut value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "machine": vul2safe_run::machine(),
@@ -168,6 +193,9 @@ fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
             "protects": capabilities.protects(),
             "enforced": capabilities.enforced(),
             "missing": capabilities.missing(),
+            "protections": capabilities.protections(),
+            "warm_python": warm.as_ref().ok(),
+            "no_warm_python": warm.as_ref().err(),
         },
         "model": Value::Null,
     });
