@@ -215,5 +215,12 @@ fn evaluation_line(recipe: &Recipe, models: usize) -> String {
         SuiteKind::Records => {
             format!("{models} models on ≤ {} held-out records, static findings", evaluation.maximum_tasks)
         }
+        SuiteKind::Public(format) => {
+            let path = evaluation.data.as_deref().unwrap_or(std::path::Path::new(""));
+            match format.read(path) {
+                Ok(suite) => format!("{models} models on the {} tasks of {}", suite.items.len(), suite.name),
+                Err(error) => format!("{models} models on {}, which cannot be read: {error}", format.name),
+            }
+        }
     }
 }

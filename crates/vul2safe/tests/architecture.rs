@@ -60,13 +60,14 @@ fn crates_import_what_the_table_allows() {
 }
 
 #[test]
-fn only_the_sandbox_starts_processes_and_nothing_is_async() {
+fn only_the_sandbox_starts_processes_and_only_the_client_is_async() {
     for (name, _) in allowed() {
         let mut files = Vec::new();
         sources(&workspace().join("crates").join(&name).join("src"), &mut files);
         for file in files {
             let text = read(&file);
-            assert!(!text.contains("tokio") && !text.contains("async fn"), "{}: async", file.display());
+            let is_async = text.contains("tokio") || text.contains("async fn");
+            assert!(name == "llm" || !is_async, "{}: async", file.display());
             let starts = text.contains("std::process::Command")
                 || text.contains("process::Command")
                 || text.contains("libc::fork");

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Cli, Command, DataCommand};
 use crate::failure::{Failure, Result, read_text};
 use crate::progress::Progress;
-use crate::recipe::{MOST_THREADS, Recipe, SourceKind, parse_recipe};
+use crate::recipe::{MOST_THREADS, Recipe, SourceKind, SuiteKind, parse_recipe};
 use crate::stages::base::Folder;
 
 /// What the global options come to.
@@ -134,6 +134,9 @@ fn check_inputs(recipe: &Recipe, out: &Path) -> Result<()> {
     {
         return Err(Failure::user(format!("{}: no such file or folder", path.display()))
             .with_hint("check `data.path` (`--data`); relative paths start at the current folder"));
+    }
+    if let (SuiteKind::Public(format), Some(path)) = (recipe.evaluation.suite, &recipe.evaluation.data) {
+        format.read(path)?;
     }
     if let Some(path) = &recipe.model.path {
         let folder = Folder::open(path, recipe.model.base.as_deref())?;

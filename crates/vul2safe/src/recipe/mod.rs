@@ -2,6 +2,7 @@
 
 mod overrides;
 mod parse;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 
 pub use overrides::apply_overrides;
 pub use parse::{MOST_THREADS, parse_recipe};
+pub use suite::SuiteKind;
 
 /// The embedded recipe of `vul2safe demo`.
 pub const DEMO: &str = include_str!("../../../../recipes/demo.toml");
@@ -195,6 +197,9 @@ pub struct ArmConfig {
 pub struct EvaluationConfig {
     /// The tasks.
     pub suite: SuiteKind,
+    /// Public suites: their file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     /// `range`: tasks of each family and held-out level.
     pub per_family: usize,
     /// `records`: at most this many held-out records.
@@ -205,16 +210,6 @@ pub struct EvaluationConfig {
     pub temperature: f32,
     /// Answers of each model that go into the report with their rewards.
     pub samples: usize,
-}
-
-/// Tasks to measure on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum SuiteKind {
-    /// Held-out tasks with functional and exploit tests.
-    Range,
-    /// The held-out records of the run's own data: static findings, and the records' tests where there are any.
-    Records,
 }
 
 impl Default for Recipe {
@@ -298,6 +293,7 @@ impl Default for EvaluationConfig {
     fn default() -> Self {
         EvaluationConfig {
             suite: SuiteKind::Range,
+            data: None,
             per_family: 8,
             maximum_tasks: 100,
             maximum_new_tokens: 256,

@@ -186,6 +186,26 @@ fn validate(recipe: &Recipe) -> Result<()> {
     let sampling =
         SamplingOptions { temperature: recipe.evaluation.temperature, ..SamplingOptions::default() };
     sampling.check().map_err(|error| Failure::from(error).at("[evaluation]"))?;
+    match (recipe.evaluation.suite, &recipe.evaluation.data) {
+        (SuiteKind::Public(format), None) => {
+            return Err(Failure::user(format!(
+                "`evaluation.suite = \"{}\"` needs `evaluation.data`",
+                format.word
+            ))
+            .with_hint("name the suite's file or folder; `docs/src/reference/suites.md` says which"));
+        }
+        (SuiteKind::Range | SuiteKind::Records, Some(path)) => {
+            return Err(Failure::user(format!(
+                "`evaluation.data = \"{}\"`: the suite `{}` reads no file",
+                path.display(),
+                recipe.evaluation.suite
+            ))
+            .with_hint(
+                "remove the key, or name the public suite that the file holds in `evaluation.suite`",
+            ));
+        }
+        _ => {}
+    }
     for (name, ArmConfig { lambda, .. }) in &recipe.arms {
         if !(0.0..=1.0).contains(lambda) {
             return Err(Failure::user(format!("`arms.{name}.lambda = {lambda}` must lie between 0 and 1")));

@@ -1,15 +1,18 @@
 //! Last stages: every model answers the same held-out tasks; answers are run against functional and exploit tests.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
-use vul2safe_evaluate::{Answered, Item, items_from_tasks, table as rates};
-use vul2safe_judge::{Judge, Submission, TestResult, extract_code};
+use vul2safe_evaluate::{Answered, Item, Suite, assemble, range, table as rates};
+use vul2safe_judge::{Judge, Submission, TestResult};
 use vul2safe_model::{Finish, Generation, Model, SamplingOptions};
-use vul2safe_range::{Level, tasks};
+use vul2safe_range::CopyIndex;
 use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
 use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
 use vul2safe_tokens::Tokenizer;
 
+use super::base::documents;
 use super::prompts::{answer_text, request_text};
 use super::{Context, build, derive_seed};
 use crate::failure::{Failure, Result};
@@ -24,46 +27,101 @@ pub const BATCH: usize = 128;
 /// Tasks of a suite.
 ///
 /// # Errors
-/// A suite without a single task.
-pub fn items(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Vec<Item>> {
-    let items: Vec<Item> = match config.suite {
-        SuiteKind::Range => {
-            let levels = Level::HELD_OUT.into_iter();
-            levels.flat_map(|level| items_from_tasks(&tasks(level, config.per_family, seed))).collect()
-        }
+/// A suite without a single task, or one whose file cannot be read.
+pub fn suite(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Suite> {
+    match config.suite {
+        SuiteKind::Range => Ok(range(config.per_family, seed)),
         SuiteKind::Records => {
             let held_out: Vec<Item> =
                 pairs.iter().filter(|pair| pair.split != Split::Train).filter_map(item_of_pair).collect();
             // Sources are often ordered by weakness: the tasks are spread over all of them.
             let wanted = config.maximum_tasks.min(held_out.len());
-            (0..wanted).map(|index| held_out[index * held_out.len() / wanted].clone()).collect()
+            let items: Vec<Item> =
+                (0..wanted).map(|index| held_out[index * held_out.len() / wanted].clone()).collect();
+            if items.is_empty() {
+                return Err(Failure::user("there is nothing to evaluate on: no record is held out")
+                    .with_hint(
+                        "raise `data.split.validation`, or evaluate on `evaluation.suite = \"range\"`",
+                    ));
+            }
+            let name = "held-out records: static findings, and their own tests where there are any";
+            Ok(Suite { name: name.to_owned(), items, left_out: BTreeMap::new() })
         }
-    };
-    if items.is_empty() {
-        return Err(Failure::user("there is nothing to evaluate on: no record is held out")
-            .with_hint("raise `data.split.validation`, or evaluate on `evaluation.suite = \"range\"`"));
+        SuiteKind::Public(format) => {
+            let path = config.data.as_deref().ok_or_else(|| {
+                Failure::user(format!("the suite `{}` needs its file or folder", format.word))
+                    .with_hint("name it with `--data`, in a recipe with `evaluation.data`")
+            })?;
+            Ok(format.read(path)?)
+        }
     }
-    Ok(items)
 }
 
 /// A held-out record as a task: its first prompt, its tests where there are any, findings of its weakness otherwise.
 fn item_of_pair(pair: &RepairPair) -> Option<Item> {
     let prompt = pair.prompts.first()?;
     let cwe = pair.cwe.first().copied();
+    let group = format!("{} {}", pair.source.dataset, word(&pair.split));
     Some(Item {
-        id: pair.id.clone(),
-        group: format!("{} {}", pair.source.dataset, word(&pair.split)),
-        language: pair.language,
-        cwe,
-        severity: cwe.map(|cwe| cwe.severity()),
         request: request_text(prompt),
         functional: pair.tests.as_ref().map(|tests| tests.functional.clone()),
-        exploit: None,
         processes: pair.tests.as_ref().map_or(0, |tests| tests.processes),
+        reference: Some(pair.secure.clone()),
+        insecure: Some(pair.vulnerable.clone()),
+        ..Item::new(&pair.id, group, pair.language).with_weakness(cwe)
     })
 }
 
-/// Lets `model` answer every item and judges the answers.
+/// One request to a local model.
+pub struct Request {
+    /// What it reads.
+    pub prompt: Vec<u32>,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+/// What a local model answered.
+pub struct Drawn {
+    /// Ids of the response.
+    pub ids: Vec<u32>,
+    /// The response as text.
+    pub text: String,
+    /// Whether the model ended it itself.
+    pub finished: bool,
+}
+
+/// The answers of `model` to requests, in their order, [`BATCH`] at a time.
+pub fn draw(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    requests: &[Request],
+    config: &EvaluationConfig,
+) -> Result<Vec<Drawn>> {
+    let longest = model.config().max_position_embeddings;
+    let options: Vec<SamplingOptions> = requests
+        .iter()
+        .map(|request| SamplingOptions {
+            maximum_new_tokens: config.maximum_new_tokens.min(longest.saturating_sub(request.prompt.len())),
+            temperature: config.temperature,
+            stop_ids: tokenizer.stop_ids(),
+            seed: request.seed,
+            ..SamplingOptions::default()
+        })
+        .collect();
+    let prompts: Vec<Vec<u32>> = requests.iter().map(|request| request.prompt.clone()).collect();
+    let generations = generate(model, &prompts, &options)?;
+    Ok(generations
+        .into_iter()
+        .map(|generation| {
+            let finished = generation.finished == Finish::Stop;
+            let text = answer_text(tokenizer, &generation.ids, finished).text;
+            Drawn { ids: generation.ids, text, finished }
+        })
+        .collect())
+}
+
+/// Lets `model` answer every item and judges the answers; `training` are texts that an answer may be copied from.
+#[expect(clippy::too_many_arguments, reason = "who answers, what, how, and who judges")]
 pub fn answer_items(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -71,52 +129,43 @@ pub fn answer_items(
     config: &EvaluationConfig,
     seed: u64,
     judge: &Judge,
+    training: Option<&CopyIndex>,
     progress: &Progress,
 ) -> Result<Vec<Answered>> {
-    let prompts: Vec<Vec<u32>> = items
-        .iter()
-        .map(|item| tokenizer.chat_prompt(&item.request))
-        .collect::<std::result::Result<_, _>>()?;
-    let longest = model.config().max_position_embeddings;
     let mut answered = Vec::with_capacity(items.len());
-    for (chunk, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
-        let options: Vec<SamplingOptions> = chunk
+    for chunk in items.chunks(BATCH) {
+        let requests = chunk
             .iter()
-            .zip(prompts)
-            .map(|(item, prompt)| SamplingOptions {
-                maximum_new_tokens: config.maximum_new_tokens.min(longest.saturating_sub(prompt.len())),
-                temperature: config.temperature,
-                stop_ids: tokenizer.stop_ids(),
+            .map(|item| {
                 // The same task draws the same numbers for every model: the comparison is paired.
-                seed: derive_seed(seed, &item.id),
-                ..SamplingOptions::default()
+                Ok(Request {
+                    prompt: tokenizer.chat_prompt(&item.request)?,
+                    seed: derive_seed(seed, &item.id),
+                })
             })
-            .collect();
-        let generations = generate(model, prompts, &options)?;
-        let texts: Vec<_> = generations
-            .iter()
-            .map(|generation| answer_text(tokenizer, &generation.ids, generation.finished == Finish::Stop))
-            .collect();
-        let codes: Vec<String> =
-            chunk.iter().zip(&texts).map(|(item, text)| extract_code(&text.text, item.language)).collect();
+            .collect::<Result<Vec<_>>>()?;
+        let drawn = draw(model, tokenizer, &requests, config)?;
+        let programs: Vec<String> =
+            chunk.iter().zip(&drawn).map(|(item, drawn)| assemble(item, &drawn.text).program).collect();
         let submissions: Vec<Submission<'_>> =
-            chunk.iter().zip(&codes).map(|(item, code)| item.submission(code)).collect();
+            chunk.iter().zip(&programs).map(|(item, program)| item.submission(program)).collect();
         let verdicts = judge.judge_all(&submissions);
-        for (((item, generation), text), mut verdict) in
-            chunk.iter().zip(&generations).zip(&texts).zip(verdicts)
-        {
-            if !text.finished && item.functional.is_some() {
+        for (((item, drawn), program), mut verdict) in chunk.iter().zip(drawn).zip(&programs).zip(verdicts) {
+            if !drawn.finished && item.functional.is_some() {
                 // What was cut off is no working answer, even where the part that is there happens to run.
                 verdict.functional = TestResult::Failed {
                     test: "complete".to_owned(),
-                    message: format!("the answer did not end within {} tokens", generation.ids.len()),
+                    message: format!("the answer did not end within {} tokens", drawn.ids.len()),
                 };
             }
             answered.push(Answered {
                 task: item.id.clone(),
-                answer: text.text.clone(),
-                ids: generation.ids.clone(),
-                finished: text.finished,
+                answer: drawn.text,
+                ids: drawn.ids,
+                finished: drawn.finished,
+                copied_share: training
+                    .and_then(|training| training.copied(program))
+                    .map(|copied| copied.share),
                 verdict,
             });
         }
@@ -148,7 +197,8 @@ fn generate(model: &Model, prompts: &[Vec<u32>], options: &[SamplingOptions]) ->
 pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
     let config = &context.recipe.evaluation;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
-    let items = items(config, &pairs, context.seed("evaluation"))?;
+    let items = suite(config, &pairs, context.seed("evaluation"))?.items;
+    let training = training_texts(context, &pairs)?;
     let folder = context.model_folder(name);
     let (model, tokenizer) = context.open(&folder)?;
     let answered = answer_items(
@@ -158,6 +208,7 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
         config,
         context.seed("answers"),
         &context.judge,
+        Some(&training),
         context.progress,
     )?;
     context.write_lines(&answers_file(name), &answered)?;
@@ -172,6 +223,17 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
         ),
         "answers": answered.len(),
     }))
+}
+
+/// What the models of this run have learnt from: both sides of the training pairs, and the base model's corpus where the
+/// run made the base model.
+fn training_texts(context: &Context<'_>, pairs: &[RepairPair]) -> Result<CopyIndex> {
+    let documents = if context.recipe.model.path.is_none() { documents(context)? } else { Vec::new() };
+    let sides = pairs
+        .iter()
+        .filter(|pair| pair.split == Split::Train)
+        .flat_map(|pair| [pair.secure.as_str(), pair.vulnerable.as_str()]);
+    Ok(CopyIndex::new(sides.chain(documents.iter().map(|document| document.code.as_str()))))
 }
 
 fn answers_file(model: &str) -> String {
@@ -274,29 +336,33 @@ pub fn make_sample(
 pub fn table(context: &Context<'_>) -> Result<Value> {
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let config = &context.recipe.evaluation;
-    let items = items(config, &pairs, context.seed("evaluation"))?;
+    let suite = suite(config, &pairs, context.seed("evaluation"))?;
     let models = context
         .models()
         .into_iter()
         .map(|name| Ok((name.clone(), context.read_lines(&answers_file(&name))?)))
         .collect::<Result<Vec<(String, Vec<Answered>)>>>()?;
-    let suite = match config.suite {
-        SuiteKind::Range => "range: held-out tasks with functional and exploit tests",
-        SuiteKind::Records => "held-out records: static findings, and their own tests where there are any",
-    };
-    let table = rates(suite, &items, &models)?;
+    let table = rates(&suite.name, &suite.items, &models)?;
     let mut bytes = serde_json::to_vec_pretty(&table)
         .map_err(|error| Failure::program(format!("the table cannot be written as JSON: {error}")))?;
     bytes.push(b'\n');
     vul2safe_run::write_atomic(&context.run.file("evaluation.json"), &bytes)?;
     context.progress.say(&render_table(&table));
-    Ok(json!({ "line": format!("{} models on {} tasks", models.len(), items.len()) }))
+    Ok(json!({ "line": format!("{} models on {} tasks", models.len(), suite.items.len()) }))
 }
 
 /// The main rows of a table as text.
 pub fn render_table(table: &EvaluationTable) -> String {
-    const COLUMNS: [&str; 7] =
-        ["functional", "vulnerable", "vulnerable_high", "vulnerable_medium", "flagged", "both", "unparsable"];
+    const COLUMNS: [&str; 8] = [
+        "functional",
+        "vulnerable",
+        "vulnerable_high",
+        "vulnerable_medium",
+        "flagged",
+        "both",
+        "unparsable",
+        "copied",
+    ];
     let columns: Vec<&str> = COLUMNS
         .into_iter()
         .filter(|column| table.rows.iter().any(|row| row.rates.contains_key(*column)))
@@ -357,15 +423,9 @@ mod tests {
         };
         let model = Model::random(config, 1).expect("a model");
         let item = |id: &str, request: String, functional: Option<&str>| Item {
-            id: id.to_owned(),
-            group: "records".to_owned(),
-            language: Language::Python,
-            cwe: None,
-            severity: None,
             request,
             functional: functional.map(str::to_owned),
-            exploit: None,
-            processes: 0,
+            ..Item::new(id, "records", Language::Python)
         };
         let items = [
             item("long", "x".repeat(500), Some("def test_a(answer): pass\n")),
@@ -373,7 +433,8 @@ mod tests {
         ];
         let settings = EvaluationConfig { maximum_new_tokens: 4, ..EvaluationConfig::default() };
         let judge = crate::stages::open_judge(true).expect("a judge");
-        let answered = answer_items(&model, &tokenizer, &items, &settings, 0, &judge, &Progress::new(true))
+        let progress = Progress::new(true);
+        let answered = answer_items(&model, &tokenizer, &items, &settings, 0, &judge, None, &progress)
             .expect("both are answered");
         assert!(answered[0].ids.is_empty() && !answered[0].finished);
         assert_eq!(answered[0].verdict.functional(), Some(false));

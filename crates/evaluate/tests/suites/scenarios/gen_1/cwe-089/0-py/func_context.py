@@ -1,0 +1,3 @@
+def rows(db, name):
+    # the rows with this name
+    return db.execute(

@@ -1,0 +1,2 @@
+void copy(char *to, const char *from) {
+    // copy the text
