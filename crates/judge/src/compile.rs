@@ -145,7 +145,14 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// `Err` says why there is none.
     pub(crate) fn find(sandbox: &Sandbox, language: Language) -> Result<Compiler, String> {
-        let (name, kind) = if language == Language::Cpp { ("g++", "c++") } else { ("gcc", "c") };
+        if language == Language::Cpp {
+            Compiler::named(sandbox, "g++", "c++")
+        } else {
+            Compiler::named(sandbox, "gcc", "c")
+        }
+    }
+
+    fn named(sandbox: &Sandbox, name: &'static str, kind: &'static str) -> Result<Compiler, String> {
         const PROBE: &str = "echo 'int x;' > probe\ncompiler=$1\nkind=$2\nshift 2\nfor flag in \"$@\"; do\n\
                              \"$compiler\" -O1 \"$flag\" -x \"$kind\" -c probe -o probe.o 2>/dev/null && echo \"$flag\"\ndone\n\
                              \"$compiler\" -O1 -fPIC -w -x c -c guard.c -o guard.o && cat guard.o >&3\n";
@@ -278,6 +285,15 @@ mod tests {
         assert_eq!(Surroundings::of("CC = \"\"\"x\"\"\"\nC = 1\n"), Surroundings::default());
         assert_eq!(text_of("C = \"\"\"never closed", "C"), None);
         assert_eq!(text_of("C = \"\"\"a\\\\n\\n\"\"\"", "C").as_deref(), Some("a\\n\n"));
+    }
+
+    #[test]
+    fn a_missing_compiler_is_named() {
+        let Ok(sandbox) = Sandbox::new(vul2safe_sandbox::Policy::default()) else {
+            return println!("skipped: no sandbox");
+        };
+        let why = Compiler::named(&sandbox, "no-such-compiler", "c").expect_err("there is none");
+        assert!(why.contains("no working no-such-compiler"), "{why}");
     }
 
     proptest::proptest! {
