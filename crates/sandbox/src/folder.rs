@@ -209,7 +209,7 @@ fn open_folder(path: &Path) -> io::Result<File> {
 }
 
 /// Bytes that a file takes in a file system in memory.
-fn rounded_up(contents: &Vec<u8>) -> u64 {
+fn rounded_up(contents: &[u8]) -> u64 {
     (contents.len() as u64).next_multiple_of(4096)
 }
 

@@ -1,22 +1,32 @@
 //! Runs untrusted code with limits, without a network, under a deadline.
 //!
 //! One [`Job`] is one program with the files it needs, its standard input and its [`Limits`]. [`Sandbox::run`] starts
-//! it in a private folder and answers with an [`Outcome`]. What protects the machine, where the kernel has it:
+//! it in a private folder and answers with an [`Outcome`]; [`Sandbox::run_pair`] runs two with a channel between them.
+//! What protects the machine, where the kernel has it:
 //!
 //! * **landlock**: only the system's own folders can be read, only the private folder can be written;
 //! * **seccomp**: no sockets, no tracing of other processes, no `io_uring`, no key rings, no mounts, no namespaces, and
 //!   no new process at all unless [`Limits::processes`] allows some;
-//! * **a fresh user** for each run when the caller is root, so that neither files nor processes are shared, and a fresh
-//!   process namespace where more than one process is allowed;
+//! * **a fresh user** for each concurrent run when the caller is root, so that neither files nor processes are shared;
+//! * **namespaces**, for an ordinary user inside a user namespace: no network, queues and host name of one's own, the
+//!   private folder as a file system in memory of limited size with everything else read-only, and processes of one's
+//!   own where more than one is allowed;
 //! * **rlimits** on processor time, memory, file size, descriptors and processes, an empty environment, no inherited
 //!   descriptors, no new privileges;
 //! * **an outer deadline** that kills the whole process group.
 //!
-//! [`Sandbox::new`] refuses to work where landlock or seccomp are missing, unless the [`Policy`] says otherwise.
+//! [`Sandbox::new`] refuses to work where landlock or seccomp are missing, unless the [`Policy`] says otherwise;
+//! [`Capabilities::protections`] names each protection and what follows from it or from its absence.
 //!
-//! **Not covered**: side channels and kernel bugs reachable through ordinary system calls; the sum of memory over
-//! several allowed processes (the limit holds for each); for an ordinary user, allowed child processes that sleep when
-//! the *caller* is killed with SIGKILL (the job's first process dies with its caller, its children end by themselves).
+//! Python starts slowly. [`Sandbox::warm_python`] starts an interpreter once and has it make a copy of itself for each
+//! run, which enters the same sandbox step by step before it touches anything of its job: a hundredth of a second
+//! becomes a few thousandths.
+//!
+//! **Not covered**: side channels and kernel bugs reachable through ordinary system calls; names, sizes and times of
+//! files outside (`stat` is not restricted); the sum of memory over several allowed processes (the limit holds for
+//! each); the layout of memory, which the copies of one warm interpreter have in common; where there are no process
+//! namespaces, allowed child processes that sleep when the *caller* is killed with SIGKILL (the job's first process
+//! dies with its caller, its children end by themselves).
 //!
 //! The crate refuses to know what it runs: no language, no test, no verdict. It starts processes; apart from adapters
 //! of external tools nothing else in the workspace does.
