@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use vul2safe_code::Language;
-use vul2safe_sandbox::{Ended, Job, Limits, Outcome, Sandbox};
+use vul2safe_sandbox::{Ended, Job, Limit, Limits, Outcome, Sandbox};
 
 /// The allocator that every answer is linked with.
 const GUARD: &str = include_str!("c/guard.c");
@@ -30,7 +30,7 @@ const OPTIONS: &[&str] = &[
 const PROTECTIONS: &[&str] = &[
     "-D_FORTIFY_SOURCE=3",
     "-fstack-protector-all",
-    "-fsanitize=undefined,bounds-strict,float-divide-by-zero",
+    "-fsanitize=undefined,bounds-strict",
     // Blocks end where their pages end, so their beginnings are aligned to nothing.
     "-fno-sanitize=alignment,vptr",
     "-fsanitize-undefined-trap-on-error",
@@ -237,6 +237,10 @@ impl Compiler {
                 }
                 Err(Uncompiled::Refused(first))
             }
+            // The machine may be busy; processor time and memory are the text's own doing.
+            Ended::Killed { limit: Limit::WallClock } => {
+                Err(Uncompiled::NotRun("the compiler did not end in its time".into()))
+            }
             Ended::Killed { limit } => {
                 Err(Uncompiled::Refused(format!("the compiler reached the limit on {limit}")))
             }
@@ -250,7 +254,7 @@ fn job(arguments: Vec<OsString>) -> Job {
     Job {
         arguments,
         limits: Limits {
-            wall: Duration::from_secs(30),
+            wall: Duration::from_secs(60),
             cpu: Duration::from_secs(20),
             memory_bytes: 4 << 30,
             file_bytes: 16 << 20,
