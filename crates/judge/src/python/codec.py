@@ -157,15 +157,16 @@ class Encoder:
         if is_enumeration(class_):
             self.reference(value, class_)
         elif issubclass(class_, str):
-            self.encode(str.__str__(value) if type(str.__str__(value)) is str else str.__getitem__(value, slice(None)), depth)
+            # Each base's own method makes an exact copy, whatever the subclass says.
+            self.encode(str.__str__(value), depth)
         elif issubclass(class_, int):
-            self.encode(int.__int__(value) if type(int.__int__(value)) is int else int.__add__(value, 0), depth)
+            self.encode(int.__int__(value), depth)
         elif issubclass(class_, float):
-            self.encode(float.__add__(value, 0.0) if value == value else float("nan"), depth)
+            self.encode(float.__float__(value), depth)
         elif issubclass(class_, bytes):
             self.encode(bytes.__getitem__(value, slice(None)), depth)
         elif issubclass(class_, bytearray) and self.end.trusting:
-            self.encode(bytearray(bytearray.__getitem__(value, slice(None))), depth)
+            self.encode(bytearray.__getitem__(value, slice(None)), depth)
         else:
             self.reference(value, class_)
 
@@ -398,7 +399,8 @@ class Decoder:
         if key not in known:
             if len(known) > 100:
                 return values
-            known[key] = __import__("collections").namedtuple(name if name.isidentifier() else "Row", fields, rename=True)
+            make = __import__("collections").namedtuple
+            known[key] = make(name if name.isidentifier() else "Row", fields, rename=True)
         return tuple.__new__(known[key], values)
 
     def exception_class(self):
