@@ -336,6 +336,36 @@ mod tests {
     }
 
     #[test]
+    fn counting_follows_no_link_and_gives_up_where_it_is_deep() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::create(base.path(), OPTIONS, &[]).unwrap();
+        for (target, link) in [("/", "root"), ("/usr", "usr"), (".", "self")] {
+            std::os::unix::fs::symlink(target, folder.path().join(link)).unwrap();
+        }
+        assert!(folder.size(u64::MAX) < 100, "the links' own lengths are all");
+        fs::create_dir_all(folder.path().join("d/".repeat(60))).unwrap();
+        assert!(folder.size(u64::MAX) < u64::MAX);
+        fs::create_dir_all(folder.path().join("d/".repeat(70))).unwrap();
+        assert_eq!(folder.size(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_file_system_of_its_own_is_limited_and_leaves_nothing() {
+        let capabilities = crate::Sandbox::capabilities();
+        if !capabilities.private_file_system {
+            return println!("skipped: no private file systems here");
+        }
+        let files = vec![("a/b".to_string(), vec![1; 300_000])];
+        let folder = PrivateFolder::mounted(OPTIONS, capabilities.user_namespace, &files).unwrap();
+        assert!(folder.file_system().is_some() && !folder.is_full());
+        assert_eq!(fs::read(folder.path().join("a/b")).unwrap(), files[0].1);
+        fs::write(folder.path().join("fits"), vec![2; 1 << 20]).unwrap();
+        let error = fs::write(folder.path().join("too much"), vec![3; 1 << 20]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(folder.is_full());
+    }
+
+    #[test]
     fn names_cannot_leave_the_folder() {
         let base = tempfile::tempdir().unwrap();
         for name in ["../x", "/etc/x", "", "a/../../x", "."] {

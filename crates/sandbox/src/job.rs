@@ -46,7 +46,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Job {
     /// The program and its arguments. The program is an absolute path, a name found in `/usr/local/bin:/usr/bin:/bin`,
-    /// or a path relative to the private folder that contains a slash. In a [warm](Job::warm) run it is the name of one
+    /// or a path relative to the private folder that contains a slash. In a [warm](Job::warm()) run it is the name of one
     /// of the interpreter's programs.
     pub arguments: Vec<OsString>,
     /// Files written into the private folder before the start: relative path, contents.

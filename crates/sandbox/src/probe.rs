@@ -13,10 +13,9 @@ use crate::run::{RunError, Sandbox};
 /// and what fails is taken out.
 pub(crate) fn probe() -> Capabilities {
     let mut capabilities = Capabilities::detect();
-    // Whoever may not make namespaces directly may inside a user namespace of its own. It maps one user only, so it is
-    // nothing for a caller who can give each run a user: that protects more.
-    capabilities.user_namespace =
-        !capabilities.separate_user && !can_be_had(libc::CLONE_NEWNS) && can_be_had(libc::CLONE_NEWUSER);
+    // In a user namespace of its own a run of an ordinary user can have all others, and the kernel counts its tasks
+    // apart. It maps one user only, so it is nothing for a caller who can give each run a user: that protects more.
+    capabilities.user_namespace = !capabilities.separate_user && can_be_had(libc::CLONE_NEWUSER);
     let user = if capabilities.user_namespace { libc::CLONE_NEWUSER } else { 0 };
     capabilities.process_namespace = can_be_had(user | libc::CLONE_NEWPID);
     capabilities.ipc_namespace = can_be_had(user | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS);

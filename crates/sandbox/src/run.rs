@@ -122,7 +122,7 @@ impl Sandbox {
         })
     }
 
-    /// Starts an interpreter once, so that [`Job::warm`] runs cost the fork of a process instead of a start. The
+    /// Starts an interpreter once, so that [`Job::warm`](Job::warm()) runs cost the fork of a process instead of a start. The
     /// interpreter itself runs outside the sandbox and runs nothing but `setup`; each run enters its sandbox before it
     /// touches anything of its job.
     ///
