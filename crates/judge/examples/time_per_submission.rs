@@ -20,7 +20,8 @@ const DATABASE: &str = "import sqlite3\n\ndef find(path, name):\n    connection 
 const MAKE: &str = "import sqlite3\n\ndef make():\n    connection = sqlite3.connect('users.db')\n    connection.execute('CREATE TABLE users (id, name)')\n    connection.execute(\"INSERT INTO users VALUES (1, 'a'), (2, 'b')\")\n    connection.commit()\n";
 
 const C_ANSWER: &str = "int twice(int x) { return 2 * x; }\n";
-const C_TESTS: &str = "C = '''int twice(int x);'''\ndef test_twice(answer):\n    assert answer.twice(2) == 4\n";
+const C_TESTS: &str =
+    "C = '''int twice(int x);'''\ndef test_twice(answer):\n    assert answer.twice(2) == 4\n";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let submissions: usize = std::env::args().nth(1).map_or(Ok(400), |text| text.parse())?;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use vul2safe_code::Language;
-use vul2safe_sandbox::{Ended, Job, Limits, Outcome, Sandbox};
+use vul2safe_sandbox::{Ended, Job, Limit, Limits, Outcome, Sandbox};
 
 /// The allocator that every answer is linked with.
 const GUARD: &str = include_str!("c/guard.c");
@@ -30,7 +30,7 @@ const OPTIONS: &[&str] = &[
 const PROTECTIONS: &[&str] = &[
     "-D_FORTIFY_SOURCE=3",
     "-fstack-protector-all",
-    "-fsanitize=undefined,bounds-strict,float-divide-by-zero",
+    "-fsanitize=undefined,bounds-strict",
     // Blocks end where their pages end, so their beginnings are aligned to nothing.
     "-fno-sanitize=alignment,vptr",
     "-fsanitize-undefined-trap-on-error",
@@ -145,7 +145,14 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// `Err` says why there is none.
     pub(crate) fn find(sandbox: &Sandbox, language: Language) -> Result<Compiler, String> {
-        let (name, kind) = if language == Language::Cpp { ("g++", "c++") } else { ("gcc", "c") };
+        if language == Language::Cpp {
+            Compiler::named(sandbox, "g++", "c++")
+        } else {
+            Compiler::named(sandbox, "gcc", "c")
+        }
+    }
+
+    fn named(sandbox: &Sandbox, name: &'static str, kind: &'static str) -> Result<Compiler, String> {
         const PROBE: &str = "echo 'int x;' > probe\ncompiler=$1\nkind=$2\nshift 2\nfor flag in \"$@\"; do\n\
                              \"$compiler\" -O1 \"$flag\" -x \"$kind\" -c probe -o probe.o 2>/dev/null && echo \"$flag\"\ndone\n\
                              \"$compiler\" -O1 -fPIC -w -x c -c guard.c -o guard.o && cat guard.o >&3\n";
@@ -230,6 +237,10 @@ impl Compiler {
                 }
                 Err(Uncompiled::Refused(first))
             }
+            // The machine may be busy; processor time and memory are the text's own doing.
+            Ended::Killed { limit: Limit::WallClock } => {
+                Err(Uncompiled::NotRun("the compiler did not end in its time".into()))
+            }
             Ended::Killed { limit } => {
                 Err(Uncompiled::Refused(format!("the compiler reached the limit on {limit}")))
             }
@@ -243,7 +254,7 @@ fn job(arguments: Vec<OsString>) -> Job {
     Job {
         arguments,
         limits: Limits {
-            wall: Duration::from_secs(30),
+            wall: Duration::from_secs(60),
             cpu: Duration::from_secs(20),
             memory_bytes: 4 << 30,
             file_bytes: 16 << 20,
@@ -278,6 +289,15 @@ mod tests {
         assert_eq!(Surroundings::of("CC = \"\"\"x\"\"\"\nC = 1\n"), Surroundings::default());
         assert_eq!(text_of("C = \"\"\"never closed", "C"), None);
         assert_eq!(text_of("C = \"\"\"a\\\\n\\n\"\"\"", "C").as_deref(), Some("a\\n\n"));
+    }
+
+    #[test]
+    fn a_missing_compiler_is_named() {
+        let Ok(sandbox) = Sandbox::new(vul2safe_sandbox::Policy::default()) else {
+            return println!("skipped: no sandbox");
+        };
+        let why = Compiler::named(&sandbox, "no-such-compiler", "c").expect_err("there is none");
+        assert!(why.contains("no working no-such-compiler"), "{why}");
     }
 
     proptest::proptest! {

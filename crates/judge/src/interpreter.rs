@@ -28,9 +28,12 @@ impl Program {
             Program::Answer => &[include_str!("python/answer.py")],
             Program::CompiledAnswer => &[PROTOTYPES, include_str!("python/answer_c.py")],
         };
-        [&[include_str!("python/boundary.py"), include_str!("python/references.py")], parts]
-            .concat()
-            .join("\n\n")
+        const BOUNDARY: &[&str] = &[
+            include_str!("python/boundary.py"),
+            include_str!("python/codec.py"),
+            include_str!("python/references.py"),
+        ];
+        [BOUNDARY, parts].concat().join("\n\n")
     }
 
     /// The compiled program's file in the private folder.
@@ -140,6 +143,13 @@ impl Interpreter {
                 job
             }
         }
+    }
+
+    /// The same interpreter, started anew for each program.
+    pub(crate) fn without_copies(self, sandbox: &Sandbox) -> Result<Interpreter, JudgeError> {
+        let compiled = compile(sandbox, &self.path)
+            .map_err(|why| JudgeError::NoPython { tried: vec![(self.path.clone(), why)] })?;
+        Ok(Interpreter { start: Start::Cold { why: "asked for".into(), compiled }, ..self })
     }
 
     /// Why programs are started in new interpreters; `None` if they are copies of a warm one.

@@ -111,6 +111,15 @@ impl Judge {
         Judge { limits, ..self }
     }
 
+    /// The same judge, which starts a new interpreter for every test: slower, and needs nothing but the interpreter.
+    ///
+    /// # Errors
+    /// [`JudgeError::NoPython`] if the interpreter does not compile the programs of this crate any more.
+    pub fn with_cold_starts(self) -> Result<Judge, JudgeError> {
+        let interpreter = self.interpreter.without_copies(&self.sandbox)?;
+        Ok(Judge { interpreter, ..self })
+    }
+
     /// The interpreter that runs the tests.
     pub fn python(&self) -> &Path {
         &self.interpreter.path

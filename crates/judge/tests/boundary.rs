@@ -105,6 +105,14 @@ fn classes_and_callbacks_go_both_ways() {
 }
 
 #[test]
+fn coroutines_of_the_answer_are_awaited() {
+    passes(
+        "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    if x > 1:\n        raise ValueError(x)\n    return x + 1\n",
+        "import asyncio\ndef test_f(answer):\n    assert asyncio.run(answer.f(1)) == 2\n    async def both():\n        return await asyncio.gather(answer.f(0), answer.f(1))\n    assert asyncio.run(both()) == [1, 2]\n    try:\n        asyncio.run(answer.f(2))\n        assert False\n    except ValueError:\n        pass\n",
+    );
+}
+
+#[test]
 fn exceptions_keep_their_types_and_come_back_as_themselves() {
     passes(
         "import json\nclass Refused(ValueError):\n    def __init__(self, code):\n        super().__init__('refused', code)\n        self.code = code\ndef f(kind):\n    if kind == 'own':\n        raise Refused(7)\n    if kind == 'key':\n        return {}['x']\n    if kind == 'json':\n        return json.loads('{')\n    return open('/nowhere')\n\
@@ -202,4 +210,19 @@ fn the_judge_says_how_it_starts_interpreters() {
     if let Some(why) = judge.cold_starts() {
         assert!(why.len() > 10, "{why}");
     }
+    let sandbox = Sandbox::new(Policy::default()).expect("there was one");
+    let cold = Judge::new(sandbox, None).and_then(Judge::with_cold_starts).expect("there was one");
+    assert_eq!(cold.cold_starts(), Some("asked for"));
+    let right = Submission {
+        functional: Some("def test_f(answer):\n    assert answer.f(2) == 4\n"),
+        exploit: Some("def test_g(answer):\n    assert answer.f(1) != 2\n"),
+        ..Submission::new(Language::Python, "def f(x):\n    return 2 * x\n")
+    };
+    assert_eq!(cold.judge(&right), judge.judge(&right));
+    let compiled = Submission {
+        functional: Some("C = \"\"\"int f(int x);\"\"\"\ndef test_f(answer):\n    assert answer.f(2) == 4\n"),
+        exploit: None,
+        ..Submission::new(Language::C, "int f(int x) { return 2 * x; }\n")
+    };
+    assert_eq!(cold.judge(&compiled), judge.judge(&compiled));
 }

@@ -4,8 +4,13 @@
 
 use std::process::Command;
 
-const SOURCE: &str =
-    concat!(include_str!("../src/python/boundary.py"), "\n\n", include_str!("../src/python/references.py"));
+const SOURCE: &str = concat!(
+    include_str!("../src/python/boundary.py"),
+    "\n\n",
+    include_str!("../src/python/codec.py"),
+    "\n\n",
+    include_str!("../src/python/references.py")
+);
 
 /// Runs the codec's source and then `checks`.
 fn run(checks: &str) {

@@ -84,7 +84,7 @@ def serve_answer():
     # Foreign code finds an empty main module and an empty command line.
     modules["__main__"] = new_module("__main__")
     interpreter.argv[:] = ["answer"]
-    end.operations.update({COMPILE: compile_answer, LOAD: load, CALL: call, PERMIT: os.chmod})
+    end.operations.update({COMPILE: compile_answer, LOAD: load, CALL: call, PERMIT: os.chmod, AWAIT: wait_for})
 
     end.lock.acquire()
     while True:
@@ -96,6 +96,10 @@ def serve_answer():
         if payload[:1] != b"Q":
             os._exit(6)
         end.serve(payload)
+
+
+def wait_for(coroutine):
+    return imported("asyncio").run(coroutine)
 
 
 class Module:

@@ -75,7 +75,7 @@ class Prototypes:
         for tokens in statements(TOKEN.findall(text)):
             try:
                 self.statement(tokens)
-            except (Misuse, IndexError):
+            except (Misuse, IndexError, ValueError, KeyError):
                 continue
 
     def statement(self, tokens):
@@ -97,6 +97,9 @@ class Prototypes:
             self.functions[name] = Function(name, result, parameters, variadic)
 
     def typedef(self, tokens):
+        if "{" in tokens:
+            opening = tokens.index("{")
+            tokens = tokens[:opening] + (["anonymous"] if opening == 1 else []) + tokens[matching(tokens, opening) + 1:]
         if "(" in tokens:
             opening = tokens.index("(")
             if tokens[opening + 1] == "*":
@@ -136,8 +139,6 @@ class Prototypes:
             opening = tokens.index("{")
             closing = matching(tokens, opening)
             tokens = tokens[:opening] + tokens[closing + 1:]
-            if len(tokens) == 1:
-                tokens.append("anonymous")
         while "__attribute__" in tokens:
             place = tokens.index("__attribute__")
             del tokens[place:matching(tokens, place + 1) + 1]
@@ -222,8 +223,9 @@ def statements(tokens):
             continue
         current.append(token)
         depth += token in ("(", "[", "{")
-        depth -= token in (")", "]", "}")
-        if token == "}" and depth == 0 and ")" in current[:current.index("{")]:
+        # A bracket that was never opened closes nothing.
+        depth = max(0, depth - (token in (")", "]", "}")))
+        if token == "}" and depth == 0 and "{" in current and ")" in current[:current.index("{")]:
             # The body does not matter: its prototype is before it.
             yield current[:current.index("{")]
             current = []

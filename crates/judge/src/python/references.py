@@ -143,6 +143,9 @@ class Owner:
             raise UNSUPPORTED("%s: not across processes" % name)
         if self.end.trusting:
             return
+        if type(target).__module__ == "functools":
+            # A partial function would hand out the function in it.
+            raise AttributeError(name)
         if name[:1] == "_" and not (what == "get" and name in ("__name__", "__qualname__", "__doc__", "__module__")):
             raise AttributeError(name)
         if name.startswith(HIDDEN) and isinstance(target, FUNCTIONS):

@@ -173,6 +173,8 @@ def run_tests():
             foreign = from_the_answer(error)
             if isinstance(error, MemoryError) and not foreign:
                 return "memory", "the test ran out of memory"
+            if isinstance(error, RecursionError) and not foreign and kind == "exploit":
+                return "malformed", "the test was exhausted: " + describe(error)
             if stage == "tests" or (forked and foreign and type(error).__name__ == "Misuse"):
                 return "broken", describe(error)
             if stage == "load" or (foreign and isinstance(error, AttributeError) and str(error).startswith(absent)):
