@@ -13,7 +13,8 @@ pub(crate) struct Facts {
     pub(crate) language: &'static str,
     /// `function` or `method`.
     pub(crate) noun: &'static str,
-    /// `find(db, name)`, without `self`.
+    /// `find(db, name)`, without `self`; in C and C++ with the types, without which nobody can call it:
+    /// `int copy(char *to, size_t size)`.
     pub(crate) signature: String,
     /// The head of the definition as it stands in the code, e.g. `def find(db, name):`.
     pub(crate) header: String,
@@ -48,7 +49,7 @@ impl Facts {
                 Language::Cpp => "C++",
             },
             noun: if after.is_method { "method" } else { "function" },
-            signature: format!("{}({})", after.name, asked_parameters(after).collect::<Vec<_>>().join(", ")),
+            signature: signature(draft, after),
             header: after.signature.text(&draft.secure).unwrap_or_default().trim().to_owned(),
             purpose,
             detail: if documented { None } else { detail(draft, before, after) },
@@ -57,6 +58,20 @@ impl Facts {
             python: draft.record.language == Language::Python,
         })
     }
+}
+
+/// How a request names the function.
+fn signature(draft: &Draft, function: &Function) -> String {
+    let declared = function.signature.text(&draft.secure).unwrap_or_default();
+    if draft.record.language == Language::Python || declared.is_empty() {
+        let parameters: Vec<&str> = asked_parameters(function).collect();
+        return format!("{}({})", function.name, parameters.join(", "));
+    }
+    declared
+        .split_whitespace()
+        .filter(|word| !matches!(*word, "static" | "inline" | "extern"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether a prompt may say this.
