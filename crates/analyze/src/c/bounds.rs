@@ -67,11 +67,11 @@ fn subscript<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
     if matches!(extent, Extent::Parameter(size) if size == name) {
         return None;
     }
-    let rule = if is_written(node) { "index-write" } else { "index-read" };
+    let rule = || if is_written(node) { "index-write" } else { "index-read" };
     let one_too_many = index.kind() == "identifier"
         && (allows_extent(facts, name, &extent) || after_loop(facts, node, name, &extent));
     if one_too_many {
-        return finding(rule, None, span(node), "the index may be that of the element after the last");
+        return finding(rule(), None, span(node), "the index may be that of the element after the last");
     }
     if !comes_from_caller(facts, name) {
         return None;
@@ -82,7 +82,7 @@ fn subscript<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
         (true, false) => "the index has a sign and may be negative",
         (false, true) => "the index may lie past the end",
     };
-    finding(rule, None, span(node), message)
+    finding(rule(), None, span(node), message)
 }
 
 /// Whether an expression is made of names and numbers by plus and minus: a remainder, a mask or a call may keep it
@@ -207,19 +207,18 @@ fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
         let target = match node.kind() {
             // `out[0] = …` is within every buffer.
             "subscript_expression"
-                if is_written(node)
-                    && index_of(node).is_some_and(|index| bare(index).kind() != "number_literal") =>
+                if index_of(node).is_some_and(|index| bare(index).kind() != "number_literal") =>
             {
                 node.child_by_field_name("argument")
             }
-            "pointer_expression" if is_written(node) => node
+            "pointer_expression" => node
                 .child_by_field_name("argument")
                 .map(bare)
                 .filter(|inner| inner.kind() == "update_expression")
                 .and_then(|inner| inner.child_by_field_name("argument")),
             _ => None,
         };
-        if target.is_some_and(|target| buffers.contains(&facts.text(bare(target)))) {
+        if target.is_some_and(|target| buffers.contains(&facts.text(bare(target)))) && is_written(node) {
             written = Some(node);
         }
         true
