@@ -4,8 +4,8 @@
 use vul2safe_code::Parsed;
 use vul2safe_code::tree_sitter::Node;
 
-use super::bare;
 use super::facts::{Facts, is_unsigned_type, number, span};
+use super::{Call, bare};
 use crate::{Finding, finding};
 
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
@@ -21,6 +21,9 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     // What follows from a size that nobody looks at is said once.
     found.retain(|other: &Finding| ignored.as_ref().is_none_or(|first| !first.span.overlaps(other.span)));
     findings.append(&mut found);
+    for call in facts.calls {
+        findings.extend(wrong_bound(facts, call));
+    }
 }
 
 /// The index of a subscript.
@@ -237,4 +240,41 @@ fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
         to_buffer && (by_length || by_precision)
     })?;
     finding("index-write", None, span(call.node), message)
+}
+
+/// Bounds that are no bounds: `strncat(out, text, size)`, and `if (strlen(text) > 64) return; sprintf(line, …)` where
+/// `line` has 64 bytes and needs one for the end.
+fn wrong_bound<'t>(facts: &Facts<'t>, call: &Call<'t>) -> Option<Finding> {
+    if !matches!(call.name, "strncat" | "strcpy" | "strcat" | "sprintf") {
+        return None;
+    }
+    let out = facts.text(bare(*call.arguments.first()?));
+    let array = facts.locals.get(out).filter(|local| local.array);
+    let size = array.and_then(|array| array.elements);
+    let is_size_of_out =
+        |text: &str| text.strip_prefix("sizeof").is_some_and(|of| of.trim_matches(['(', ')', ' ']) == out);
+    if call.name == "strncat" {
+        let bound = facts.text(bare(*call.arguments.get(2)?));
+        let whole = array.is_some() && is_size_of_out(bound)
+            || size.is_some_and(|size| bound.parse() == Ok(size))
+            || facts.size_of(out).is_some_and(|parameter| parameter.name == bound);
+        let message = "strncat wants to know how much room is left, not how large the buffer is";
+        return whole.then(|| finding("unbounded-copy", None, span(call.node), message)).flatten();
+    }
+    let size = size?;
+    let too_long = facts.comparisons.iter().any(|comparison| {
+        let measured = facts.text(comparison.left).strip_prefix("strlen(");
+        let of_source = measured.is_some_and(|measured| {
+            let measured = measured.trim_end_matches(')');
+            call.arguments.iter().skip(1).any(|argument| facts.text(bare(*argument)) == measured)
+        });
+        let limit = facts.text(comparison.right);
+        let allows = is_size_of_out(limit) || limit.parse().is_ok_and(|limit: u64| limit >= size);
+        of_source
+            && comparison.operator == ">"
+            && allows
+            && comparison.left.start_byte() < call.node.start_byte()
+    });
+    let message = "the longest text that is let through leaves no room for its end";
+    too_long.then(|| finding("unbounded-copy", None, span(call.node), message)).flatten()
 }

@@ -216,6 +216,9 @@ fn is_held_against(facts: &Facts<'_>, name: &str, data: &str, length: &str, head
 /// A sum over `count` elements divided by `count`, which may be 0.
 fn empty_means(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     Parsed::walk(facts.body, |node| {
+        if !matches!(node.kind(), "binary_expression" | "assignment_expression") {
+            return true;
+        }
         let operator = node.child_by_field_name("operator").map_or("", |operator| facts.text(operator));
         let divides = matches!(
             (node.kind(), operator),

@@ -68,7 +68,7 @@ fn is_followed<'t>(facts: &Facts<'t>, node: Node<'t>) -> bool {
     loop {
         let Some(parent) = node.parent() else { return false };
         match parent.kind() {
-            "parenthesized_expression" | "cast_expression" => node = parent,
+            "parenthesized_expression" | "cast_expression" | "update_expression" => node = parent,
             "binary_expression" => {
                 let operator = parent.child_by_field_name("operator").map_or("", |operator| operator.kind());
                 let is_sum = matches!(operator, "+")
