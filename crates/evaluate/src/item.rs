@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use vul2safe_code::{Cwe, Language, Severity};
-use vul2safe_judge::{Submission, Verdict};
+use vul2safe_judge::{Submission, TestStyle, Verdict};
 use vul2safe_range::{Level, Task};
 
 /// One task as the evaluation needs it, whatever suite it comes from.
@@ -52,6 +52,7 @@ impl Item {
             functional: self.functional.as_deref(),
             exploit: self.exploit.as_deref(),
             processes: self.processes,
+            style: TestStyle::Calls,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use vul2safe_code::Language;
-use vul2safe_judge::{Judge, Submission};
+use vul2safe_judge::{Judge, Submission, TestStyle};
 use vul2safe_sandbox::{Policy, Sandbox};
 
 const ANSWER: &str = "import sqlite3\n\ndef find(path, name):\n    connection = sqlite3.connect(path)\n    \
@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         functional: Some(&functional),
         exploit: Some(&exploit),
         processes: 0,
+        style: TestStyle::Calls,
     };
     let plain = Submission {
         answer: "def double(x):\n    return 2 * x\n",

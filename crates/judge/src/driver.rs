@@ -1,4 +1,4 @@
-//! The other side of `driver.py`: what it is given, and what its reports mean.
+//! The other side of `python/tester.py`: what it is given, and what its reports mean.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -6,10 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use serde::Deserialize;
 use vul2safe_sandbox::{Ended, Limit, Outcome};
 
+use crate::judge::TestStyle;
 use crate::verdict::TestResult;
-
-/// The program that runs inside the sandbox.
-pub(crate) const DRIVER: &str = include_str!("driver.py");
 
 /// Which of the two sets a test belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,24 +53,37 @@ pub(crate) fn nonce() -> String {
     format!("{:016x}{:016x}", half(), half())
 }
 
-/// What the driver reads from standard input.
-pub(crate) fn input(
-    answer: &str,
-    functional: &str,
-    exploit: &str,
+/// What the tester is told beside texts and nonces.
+pub(crate) struct Setting<'a> {
+    pub(crate) test_seconds: f64,
+    pub(crate) style: TestStyle,
+    /// Whether each test has a process of the answer's for itself, which is forked when the test begins.
+    pub(crate) forked: bool,
+    /// Folders of installed packages.
+    pub(crate) packages: &'a [String],
+}
+
+/// What the tester reads from standard input.
+pub(crate) fn tester_input(
+    [answer, functional, exploit]: [&str; 3],
     work: &[Work],
     nonces: &[String],
-    test_seconds: f64,
-    packages: &[String],
+    setting: &Setting,
 ) -> Vec<u8> {
     let list: String = work.iter().map(|work| format!("{} {}\n", work.set.name(), work.test)).collect();
     let mut input = format!(
-        "{} {} {} {} {test_seconds} {}\n",
+        "{} {} {} {} {} {} {} {}\n",
         answer.len(),
         functional.len(),
         exploit.len(),
         list.len(),
-        packages.join(" ")
+        setting.test_seconds,
+        match setting.style {
+            TestStyle::Calls => "calls",
+            TestStyle::Script => "script",
+        },
+        if setting.forked { "forked" } else { "shared" },
+        setting.packages.join(" ")
     );
     for text in [answer, functional, exploit, &list] {
         input.push_str(text);
@@ -83,6 +94,11 @@ pub(crate) fn input(
     input.into_bytes()
 }
 
+/// What the answer's process reads from standard input.
+pub(crate) fn answer_input(answer: &str, packages: &[String]) -> Vec<u8> {
+    format!("{} {}\n{answer}", answer.len(), packages.join(" ")).into_bytes()
+}
+
 #[derive(Deserialize)]
 struct Line {
     event: String,
@@ -91,35 +107,47 @@ struct Line {
     nonce: String,
 }
 
-/// What one run of the driver told.
+/// What one run of the tester told.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// The complaint of Python's own compiler.
+    /// The complaint of the answer's compiler.
     pub(crate) syntax: Option<String>,
-    /// Whether the compiler was done with the answer.
-    pub(crate) compiled: bool,
     /// Place in the list of work → result and message; only reports that carry the right nonce.
     results: HashMap<usize, (String, String)>,
     /// The last test that was begun.
     last_started: Option<usize>,
+    /// How the tester ended.
     ended: Ended,
+    /// How the answer's process ended.
+    answer_ended: Ended,
+    /// Whether the private folder that both share was full at the end.
+    folder_full: bool,
+    /// The last line that the tester wrote to standard error: a fault of the tests or of the driver.
+    complaint: String,
 }
 
 impl Told {
-    pub(crate) fn new(outcome: &Outcome, nonces: &[String]) -> Told {
+    pub(crate) fn new([tester, answer]: &[Outcome; 2], nonces: &[String]) -> Told {
+        let complaint = String::from_utf8_lossy(&tester.stderr).lines().last().unwrap_or_default().to_string();
         let mut told = Told {
             syntax: None,
-            compiled: false,
             results: HashMap::new(),
             last_started: None,
-            ended: outcome.ended.clone(),
+            ended: tester.ended.clone(),
+            answer_ended: answer.ended.clone(),
+            folder_full: answer.folder_full,
+            complaint,
         };
-        for line in outcome.report.split(|&byte| byte == b'\n') {
+        let mut compiled = false;
+        for line in tester.report.split(|&byte| byte == b'\n') {
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
             match line.event.as_str() {
                 // The compiler's word counts only before any foreign code ran.
-                "syntax" if !told.compiled => told.syntax = Some(line.message),
-                "compiled" => told.compiled = true,
+                "syntax" if !compiled => told.syntax = Some(line.message),
+                "left" | "malformed" | "too_large" | "crashed" if !compiled => {
+                    told.syntax = Some("the compiler does not survive the text".into());
+                }
+                "compiled" => compiled = true,
                 "started" => told.last_started = Some(line.index),
                 _ if nonces.get(line.index) == Some(&line.nonce) => {
                     told.results.entry(line.index).or_insert((line.event, line.message));
@@ -143,6 +171,19 @@ impl Told {
 
     /// The result of one set: its first test that did not pass decides, because the driver stops there.
     pub(crate) fn result(&self, work: &[Work], set: Set) -> TestResult {
+        let result = self.result_of_tests(work, set);
+        // Where nothing could be written any more, a failure and a refusal say nothing else.
+        let in_doubt = match set {
+            Set::Functional => matches!(result, TestResult::Failed { .. }),
+            Set::Exploit => matches!(result, TestResult::Passed { .. }),
+        };
+        if self.folder_full && in_doubt {
+            return TestResult::Killed { limit: "size of the private folder".into() };
+        }
+        result
+    }
+
+    fn result_of_tests(&self, work: &[Work], set: Set) -> TestResult {
         if let Ended::NotRun { why } = &self.ended {
             return TestResult::NotRun { why: why.clone() };
         }
@@ -158,7 +199,16 @@ impl Told {
                     passed += 1;
                     continue;
                 }
-                ("failed", _) => TestResult::Failed { test, message },
+                ("failed" | "crashed", _) => TestResult::Failed { test, message },
+                ("left", _) => match (&self.answer_ended, set) {
+                    (Ended::Killed { limit }, _) => TestResult::Killed { limit: limit.to_string() },
+                    (_, Set::Functional) => TestResult::Failed { test, message: self.left(&message) },
+                    (_, Set::Exploit) => TestResult::NotRun { why: self.left(&message) },
+                },
+                ("exited" | "malformed", Set::Functional) => TestResult::Failed { test, message },
+                ("exited" | "malformed", Set::Exploit) => TestResult::NotRun { why: message },
+                ("too_large", _) => TestResult::Killed { limit: "size of a value".into() },
+                ("memory", _) => TestResult::Killed { limit: Limit::Memory.to_string() },
                 ("unloaded", Set::Functional) => {
                     TestResult::Failed { test, message: format!("the answer does not load: {message}") }
                 }
@@ -172,8 +222,19 @@ impl Told {
         TestResult::Passed { tests: passed }
     }
 
-    /// A test without a report: the process ended before or inside it.
+    /// How the answer's process came to leave a test.
+    fn left(&self, message: &str) -> String {
+        match &self.answer_ended {
+            Ended::Exited { .. } | Ended::Signalled { .. } => how(&self.answer_ended),
+            _ => message.to_string(),
+        }
+    }
+
+    /// A test without a report: the tester ended before or inside it.
     fn unreported(&self, index: usize, test: String, set: Set) -> TestResult {
+        if self.last_started.is_none() && !matches!(self.ended, Ended::Killed { .. }) {
+            return TestResult::NotRun { why: format!("the tester failed: {} {}", how(&self.ended), self.complaint) };
+        }
         match (&self.ended, set) {
             (Ended::Killed { limit: Limit::WallClock | Limit::Cpu }, _) => {
                 TestResult::TimedOut { test: (self.last_started == Some(index)).then_some(test) }
@@ -195,6 +256,7 @@ fn how(ended: &Ended) -> String {
         Ended::Exited { code } => format!("the process ended early with exit status {code}"),
         Ended::Signalled { signal } => format!("the process crashed with signal {signal}"),
         Ended::Killed { limit } => format!("the process reached the limit on {limit}"),
+        Ended::WithLeader => "the process was ended with the one that it served".into(),
         Ended::NotRun { why } => why.clone(),
     }
 }
@@ -205,14 +267,17 @@ mod tests {
     use std::time::Duration;
 
     fn told(report: &str, ended: Ended, nonces: &[String]) -> Told {
-        let outcome = Outcome {
+        let outcome = |ended, report: &str| Outcome {
             ended,
             stdout: Vec::new(),
             stderr: Vec::new(),
             report: report.as_bytes().to_vec(),
+            folder_full: false,
             wall: Duration::ZERO,
         };
-        Told::new(&outcome, nonces)
+        // What the answer's process reports is never looked at.
+        let forged = r#"{"event":"passed","index":0,"message":"","nonce":""}"#;
+        Told::new(&[outcome(ended, report), outcome(Ended::Exited { code: 7 }, forged)], nonces)
     }
 
     #[test]
@@ -231,7 +296,8 @@ mod tests {
         assert_ne!(nonce(), nonces[0]);
         let line = |nonce: &str| {
             format!(
-                "garbage\n{{\"event\":\"passed\",\"index\":0,\"message\":\"\",\"nonce\":\"{nonce}\"}}\nOK\n"
+                "garbage\n{{\"event\":\"started\",\"index\":0,\"message\":\"\",\"nonce\":\"\"}}\n\
+                 {{\"event\":\"passed\",\"index\":0,\"message\":\"\",\"nonce\":\"{nonce}\"}}\nOK\n"
             )
         };
         let ended = Ended::Exited { code: 0 };
@@ -252,10 +318,33 @@ mod tests {
         let late = told(started, Ended::Killed { limit: Limit::WallClock }, &nonces);
         assert_eq!(late.result(&work, Set::Functional), TestResult::TimedOut { test: Some("test_a".into()) });
         assert_eq!(late.result(&work, Set::Exploit), TestResult::TimedOut { test: None });
-        let flood = told("", Ended::Killed { limit: Limit::Output }, &nonces);
+        let flood = told(started, Ended::Killed { limit: Limit::Output }, &nonces);
         assert_eq!(flood.result(&work, Set::Functional), TestResult::Killed { limit: "output size".into() });
-        let left = told("", Ended::Exited { code: 0 }, &nonces);
+        let left = told(started, Ended::Exited { code: 0 }, &nonces);
         assert!(matches!(left.result(&work, Set::Functional), TestResult::Failed { .. }));
         assert!(matches!(left.result(&work, Set::Exploit), TestResult::NotRun { .. }));
+        let broken = told("", Ended::Exited { code: 1 }, &nonces);
+        assert!(matches!(broken.result(&work, Set::Functional), TestResult::NotRun { .. }));
+    }
+
+    #[test]
+    fn an_answer_that_left_failed_and_was_not_attacked() {
+        let work = vec![
+            Work { set: Set::Functional, test: "test_a".into() },
+            Work { set: Set::Exploit, test: "test_b".into() },
+        ];
+        let nonces = vec![nonce(), nonce()];
+        let compiled = r#"{"event":"compiled","index":0,"message":"","nonce":""}"#;
+        let lines: String = (0..2)
+            .map(|index| {
+                let nonce = &nonces[index];
+                format!("{{\"event\":\"left\",\"index\":{index},\"message\":\"x\",\"nonce\":\"{nonce}\"}}\n")
+            })
+            .collect();
+        let told = told(&format!("{compiled}\n{lines}"), Ended::Exited { code: 0 }, &nonces);
+        let message = "the process ended early with exit status 7".to_string();
+        let failed = TestResult::Failed { test: "test_a".into(), message: message.clone() };
+        assert_eq!(told.result(&work, Set::Functional), failed);
+        assert_eq!(told.result(&work, Set::Exploit), TestResult::NotRun { why: message });
     }
 }

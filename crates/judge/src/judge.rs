@@ -1,22 +1,47 @@
 //! Running the tests of an answer and putting the verdict together.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vul2safe_analyze::{Finding, analyze};
 use vul2safe_code::{Language, blank_comments, parse};
-use vul2safe_sandbox::{Ended, Job, Limits, Sandbox};
+use vul2safe_sandbox::{Job, Limits, Sandbox};
 
-use crate::driver::{self, DRIVER, Set, Told, Work};
+use crate::compile::{Compiler, Surroundings, Uncompiled};
+use crate::driver::{self, Set, Setting, Told, Work};
 use crate::error::JudgeError;
+use crate::interpreter::{Interpreter, Program};
 use crate::verdict::{TestResult, Verdict};
 
+/// How a test source is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestStyle {
+    /// Functions `def test_NAME(answer):`, each a test.
+    #[default]
+    Calls,
+    /// A script in whose scope the answer's names stand, all of it one test: `assert f(2) == 4`. Python answers only.
+    Script,
+}
+
 /// One answer and what to try on it.
+///
+/// ```
+/// use vul2safe_code::Language;
+/// use vul2safe_judge::{Submission, TestStyle};
+///
+/// let submission = Submission {
+///     functional: Some("assert double(4) == 8\n"),
+///     style: TestStyle::Script,
+///     ..Submission::new(Language::Python, "def double(x):\n    return 2 * x\n")
+/// };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submission<'a> {
-    /// The language of the answer. Tests can be run for Python only.
+    /// The language of the answer.
     pub language: Language,
     /// The complete source, as [`extract_code`](crate::extract_code) returns it.
     pub answer: &'a str,
@@ -26,6 +51,22 @@ pub struct Submission<'a> {
     pub exploit: Option<&'a str>,
     /// How many processes the answer may start; 0 for none.
     pub processes: u32,
+    /// How both sets of tests are written.
+    pub style: TestStyle,
+}
+
+impl<'a> Submission<'a> {
+    /// An answer without tests.
+    pub fn new(language: Language, answer: &'a str) -> Submission<'a> {
+        Submission {
+            language,
+            answer,
+            functional: None,
+            exploit: None,
+            processes: 0,
+            style: TestStyle::Calls,
+        }
+    }
 }
 
 /// What a test may use.
@@ -34,7 +75,7 @@ pub struct Submission<'a> {
 pub struct TestLimits {
     /// Seconds of wall-clock time for each test, the import of the answer included.
     pub test_seconds: f64,
-    /// Address space of the process that runs the tests, in bytes.
+    /// Memory of each of the two processes, in bytes.
     pub memory_bytes: u64,
 }
 
@@ -48,10 +89,10 @@ impl Default for TestLimits {
 /// Judges answers. One value serves any number of threads.
 pub struct Judge {
     sandbox: Sandbox,
-    python: PathBuf,
-    /// Folders of installed packages, which the interpreter is started without because looking for them takes time.
-    packages: Vec<String>,
+    interpreter: Interpreter,
     limits: TestLimits,
+    /// For C and for C++, looked for when they are first needed.
+    compilers: [OnceLock<Result<Compiler, String>>; 2],
 }
 
 impl Judge {
@@ -61,20 +102,8 @@ impl Judge {
     /// # Errors
     /// [`JudgeError::NoPython`] with everything that was tried.
     pub fn new(sandbox: Sandbox, python: Option<PathBuf>) -> Result<Judge, JudgeError> {
-        let candidates = match python {
-            Some(python) => vec![python],
-            None => candidates(),
-        };
-        let mut tried = Vec::new();
-        for python in candidates {
-            match packages_of(&sandbox, &python) {
-                Ok(packages) => {
-                    return Ok(Judge { sandbox, python, packages, limits: TestLimits::default() });
-                }
-                Err(why) => tried.push((python, why)),
-            }
-        }
-        Err(JudgeError::NoPython { tried })
+        let interpreter = Interpreter::find(&sandbox, python)?;
+        Ok(Judge { sandbox, interpreter, limits: TestLimits::default(), compilers: Default::default() })
     }
 
     /// The same judge with other limits.
@@ -84,7 +113,13 @@ impl Judge {
 
     /// The interpreter that runs the tests.
     pub fn python(&self) -> &Path {
-        &self.python
+        &self.interpreter.path
+    }
+
+    /// Why every test starts a new interpreter, which takes several times as long; `None` if tests run in copies of one
+    /// that was started with the judge.
+    pub fn cold_starts(&self) -> Option<&str> {
+        self.interpreter.cold()
     }
 
     /// The verdict on one answer. Never fails: what could not be found out is `NotRun` in the verdict.
@@ -92,12 +127,11 @@ impl Judge {
     /// ```no_run
     /// # use vul2safe_judge::{Judge, Submission};
     /// # fn example(judge: Judge) {
+    /// # use vul2safe_code::Language;
+    /// let answer = "def double(x):\n    return 2 * x\n";
     /// let verdict = judge.judge(&Submission {
-    ///     language: vul2safe_code::Language::Python,
-    ///     answer: "def double(x):\n    return 2 * x\n",
     ///     functional: Some("def test_double(answer):\n    assert answer.double(4) == 8\n"),
-    ///     exploit: None,
-    ///     processes: 0,
+    ///     ..Submission::new(Language::Python, answer)
     /// });
     /// assert_eq!(verdict.functional(), Some(true));
     /// # }
@@ -135,19 +169,31 @@ impl Judge {
         let findings: Vec<Finding> =
             parse(language, &blank_comments(&parsed)).map(|blanked| analyze(&blanked)).unwrap_or_default();
 
-        if language != Language::Python {
-            let result = |tests: Option<&str>| match tests {
-                Some(_) => {
-                    TestResult::NotRun { why: format!("tests can be run for python, not for {language}") }
-                }
-                None => TestResult::Absent,
-            };
-            let (functional, exploit) = (result(submission.functional), result(submission.exploit));
+        let both = |tests: Option<&str>, result: TestResult| tests.map_or(TestResult::Absent, |_| result);
+        if submission.style == TestStyle::Script && language != Language::Python {
+            let why = || TestResult::NotRun { why: format!("a script cannot call {language}") };
+            let (functional, exploit) =
+                (both(submission.functional, why()), both(submission.exploit, why()));
             return Verdict { parses: true, functional, exploit, findings };
         }
-
+        if submission.functional.is_none() && submission.exploit.is_none() && language != Language::Python {
+            let (functional, exploit) = (TestResult::Absent, TestResult::Absent);
+            return Verdict { parses: true, functional, exploit, findings };
+        }
         match self.run_tests(submission) {
-            Err(message) => unparsable(&message),
+            Err(Unloadable::Unparsable(message)) => unparsable(&message),
+            Err(Unloadable::Uncompilable(why)) => {
+                let message = format!("does not compile: {why}");
+                let failed = TestResult::Failed { test: "compile".into(), message: message.clone() };
+                let functional = both(submission.functional, failed);
+                let exploit = both(submission.exploit, TestResult::NotRun { why: message });
+                Verdict { parses: true, functional, exploit, findings }
+            }
+            Err(Unloadable::NotRun(why)) => {
+                let functional = both(submission.functional, TestResult::NotRun { why: why.clone() });
+                let exploit = both(submission.exploit, TestResult::NotRun { why });
+                Verdict { parses: true, functional, exploit, findings }
+            }
             Ok((functional, exploit)) => Verdict { parses: true, functional, exploit, findings },
         }
     }
@@ -158,62 +204,153 @@ impl Judge {
         submissions.par_iter().with_max_len(1).map(|submission| self.judge(submission)).collect()
     }
 
-    /// Both sets of tests, in one process unless the functional tests take it down; `Err` if Python does not compile
-    /// the answer.
-    fn run_tests(&self, submission: &Submission) -> Result<(TestResult, TestResult), String> {
+    /// Both sets of tests, with one pair of processes unless the functional tests take it down.
+    fn run_tests(&self, submission: &Submission) -> Result<(TestResult, TestResult), Unloadable> {
         let list = |set, source: Option<&str>| -> Vec<Work> {
-            let names = source.map(driver::test_names).unwrap_or_default();
+            let names = source.map(|source| names_of(source, submission.style)).unwrap_or_default();
             names.into_iter().map(|test| Work { set, test }).collect()
         };
         let functional = list(Set::Functional, submission.functional);
         let exploit = list(Set::Exploit, submission.exploit);
         let both: Vec<Work> = functional.iter().chain(&exploit).cloned().collect();
-        let told = self.drive(submission, &both);
+        let together = self.answer_job(submission, None)?;
+        let told = match &together {
+            Some(answer) => self.drive(submission, answer, &both),
+            // The two sets need different objects.
+            None => self.drive(submission, &self.job_of(submission, Set::Functional)?, &functional),
+        };
         if let Some(complaint) = &told.syntax {
-            return Err(complaint.clone());
-        }
-        if !told.compiled && !told.not_run() {
-            return Err("Python's compiler does not survive the text".into());
+            return Err(Unloadable::Unparsable(complaint.clone()));
         }
         let functional_result = result_of(&told, &both, Set::Functional, submission.functional);
-        // The exploit tests get a process of their own if the functional tests ended the common one.
-        let separate = !told.not_run() && !told.reached(&both, Set::Exploit);
-        let exploit_result = if separate && !functional.is_empty() && !exploit.is_empty() {
-            let told = self.drive(submission, &exploit);
-            result_of(&told, &exploit, Set::Exploit, submission.exploit)
-        } else {
+        // The exploit tests get processes of their own if the functional tests ended the common ones.
+        let separate = !told.not_run() && !told.reached(&both, Set::Exploit) && !functional.is_empty();
+        let exploit_result = if exploit.is_empty() || together.is_some() && !separate {
             result_of(&told, &both, Set::Exploit, submission.exploit)
+        } else {
+            let own;
+            let answer = match &together {
+                Some(answer) => answer,
+                None => {
+                    own = self.job_of(submission, Set::Exploit)?;
+                    &own
+                }
+            };
+            let told = self.drive(submission, answer, &exploit);
+            result_of(&told, &exploit, Set::Exploit, submission.exploit)
         };
         Ok((functional_result, exploit_result))
     }
 
-    fn drive(&self, submission: &Submission, work: &[Work]) -> Told {
-        let nonces: Vec<String> = work.iter().map(|_| driver::nonce()).collect();
+    /// The job of the answer's process for both sets; `None` if each set needs one of its own.
+    fn answer_job(&self, submission: &Submission, set: Option<Set>) -> Result<Option<Job>, Unloadable> {
+        if submission.language == Language::Python {
+            return Ok(Some(Job {
+                stdin: driver::answer_input(submission.answer, &self.interpreter.packages),
+                folder_open_to_leader: true,
+                limits: self.job_limits(submission, 2),
+                ..self.interpreter.job(Program::Answer)
+            }));
+        }
+        let texts = [(Set::Functional, submission.functional), (Set::Exploit, submission.exploit)];
+        let mut needed: Vec<Surroundings> = texts
+            .iter()
+            .filter(|(each, _)| set.is_none_or(|set| set == *each))
+            .filter_map(|(_, tests)| tests.map(Surroundings::of))
+            .collect();
+        needed.dedup();
+        if needed.len() > 1 {
+            return Ok(None);
+        }
+        let surroundings = needed.pop().unwrap_or_default();
+        let compiler = &self.compilers[usize::from(submission.language == Language::Cpp)];
+        let object = compiler
+            .get_or_init(|| Compiler::find(&self.sandbox, submission.language))
+            .as_ref()
+            .map_err(|why| Unloadable::NotRun(why.clone()))?
+            .compile(&self.sandbox, submission.answer, &surroundings)
+            .map_err(|error| match error {
+                Uncompiled::Refused(why) => Unloadable::Uncompilable(why),
+                Uncompiled::NotRun(why) => Unloadable::NotRun(why),
+            })?;
+        let mut limits = self.job_limits(submission, 2);
+        // Each test is a process of its own. Guard pages take addresses, not memory: the answer's process limits its
+        // memory itself, by what it may write to.
+        limits.processes += 1;
+        limits.memory_bytes = limits.memory_bytes.saturating_add(GUARDED_ADDRESSES);
+        let prototypes = &surroundings.prototypes;
+        let mut job = Job {
+            stdin: format!("{} {}\n{prototypes}", prototypes.len(), self.limits.memory_bytes).into_bytes(),
+            folder_open_to_leader: true,
+            limits,
+            ..self.interpreter.job(Program::CompiledAnswer)
+        };
+        job.files.push(("answer.so".into(), object));
+        Ok(Some(job))
+    }
+
+    fn job_of(&self, submission: &Submission, set: Set) -> Result<Job, Unloadable> {
+        let one = self.answer_job(submission, Some(set))?;
+        one.ok_or_else(|| Unloadable::NotRun("one set of tests needs two objects".into()))
+    }
+
+    fn job_limits(&self, submission: &Submission, tests: usize) -> Limits {
         // Each set stops at its first test that is late, so two late tests and a start are the most there can be beside
         // tests that are merely slow.
-        let seconds = 3.0 + self.limits.test_seconds.clamp(0.01, 3600.0) * (work.len().clamp(2, 8) as f64);
+        let seconds = 3.0 + self.limits.test_seconds.clamp(0.01, 3600.0) * (tests.clamp(2, 8) as f64);
         let wall = Duration::from_secs_f64(seconds);
-        let job = Job {
-            arguments: interpreter(&self.python, "driver.py"),
-            files: vec![("driver.py".into(), DRIVER.as_bytes().to_vec())],
-            stdin: driver::input(
-                submission.answer,
-                submission.functional.unwrap_or_default(),
-                submission.exploit.unwrap_or_default(),
-                work,
-                &nonces,
-                self.limits.test_seconds,
-                &self.packages,
-            ),
-            limits: Limits {
-                wall,
-                cpu: wall,
-                memory_bytes: self.limits.memory_bytes,
-                processes: submission.processes,
-                ..Limits::default()
-            },
+        Limits {
+            wall,
+            cpu: wall,
+            memory_bytes: self.limits.memory_bytes,
+            processes: submission.processes,
+            ..Limits::default()
+        }
+    }
+
+    fn drive(&self, submission: &Submission, answer: &Job, work: &[Work]) -> Told {
+        let nonces: Vec<String> = work.iter().map(|_| driver::nonce()).collect();
+        let setting = Setting {
+            test_seconds: self.limits.test_seconds,
+            style: submission.style,
+            forked: submission.language != Language::Python,
+            packages: &self.interpreter.packages,
         };
-        Told::new(&self.sandbox.run(&job), &nonces)
+        let texts = [
+            submission.answer,
+            submission.functional.unwrap_or_default(),
+            submission.exploit.unwrap_or_default(),
+        ];
+        let limits = self.job_limits(submission, work.len());
+        let mut answer = answer.clone();
+        (answer.limits.wall, answer.limits.cpu) = (limits.wall, limits.cpu);
+        let tester = Job {
+            stdin: driver::tester_input(texts, work, &nonces, &setting),
+            limits,
+            ..self.interpreter.job(Program::Tester)
+        };
+        Told::new(&self.sandbox.run_pair(&tester, &answer), &nonces)
+    }
+}
+
+/// Addresses that the guarded allocator may reserve beside the memory that an answer may use.
+const GUARDED_ADDRESSES: u64 = 40 << 30;
+
+/// Why no test of an answer was run.
+enum Unloadable {
+    /// Python's compiler does not take it.
+    Unparsable(String),
+    /// It is well-formed, but the compiler does not take it.
+    Uncompilable(String),
+    /// Nothing can be concluded.
+    NotRun(String),
+}
+
+fn names_of(source: &str, style: TestStyle) -> Vec<String> {
+    match style {
+        TestStyle::Calls => driver::test_names(source),
+        TestStyle::Script if source.trim().is_empty() => Vec::new(),
+        TestStyle::Script => vec!["script".into()],
     }
 }
 
@@ -224,49 +361,5 @@ fn result_of(told: &Told, work: &[Work], set: Set, source: Option<&str>) -> Test
             TestResult::NotRun { why: "the test source has no function test_…".into() }
         }
         Some(_) => told.result(work, set),
-    }
-}
-
-/// No site packages and no user folder (both are looked for on every start otherwise), no compiled files, no warnings.
-fn interpreter(python: &Path, program: &str) -> Vec<std::ffi::OsString> {
-    let mut arguments = vec![python.as_os_str().to_owned()];
-    arguments.extend(["-S", "-s", "-B", "-W", "ignore", program].map(Into::into));
-    arguments
-}
-
-fn candidates() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> = Vec::new();
-    for folder in ["/usr/bin".into(), "/usr/local/bin".into()].into_iter().chain(std::env::split_paths(&path))
-    {
-        let python = folder.join("python3");
-        if python.is_absolute() && python.is_file() && !candidates.contains(&python) {
-            candidates.push(python);
-        }
-    }
-    candidates
-}
-
-/// Starts the interpreter inside the sandbox and asks for the folders of installed packages.
-fn packages_of(sandbox: &Sandbox, python: &Path) -> Result<Vec<String>, String> {
-    const QUESTION: &str = "import sys\nassert sys.version_info >= (3, 6), 'older than Python 3.6'\nimport os, site\n\
-                            print('\\n'.join(path for path in site.getsitepackages() if os.path.isdir(path)))\n";
-    let mut job = Job::new(interpreter(python, "question.py"));
-    job.files.push(("question.py".into(), QUESTION.as_bytes().to_vec()));
-    let outcome = sandbox.run(&job);
-    match outcome.ended {
-        Ended::Exited { code: 0 } => {
-            let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
-            // A folder name with a blank cannot be passed on and is no loss.
-            Ok(text.lines().filter(|line| !line.contains(char::is_whitespace)).map(String::from).collect())
-        }
-        Ended::NotRun { why } => Err(why),
-        Ended::Exited { code } => {
-            let error = String::from_utf8_lossy(&outcome.stderr);
-            let last = error.lines().last().unwrap_or("no message");
-            Err(format!("exit status {code}: {last}"))
-        }
-        Ended::Signalled { signal } => Err(format!("signal {signal}")),
-        Ended::Killed { limit } => Err(format!("reached the limit on {limit}")),
     }
 }

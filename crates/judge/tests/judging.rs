@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use vul2safe_code::Language;
-use vul2safe_judge::{Judge, Submission, TestLimits, TestResult, Verdict};
+use vul2safe_judge::{Judge, Submission, TestLimits, TestResult, TestStyle, Verdict};
 use vul2safe_sandbox::{Policy, Sandbox};
 
 static JUDGE: LazyLock<Option<Judge>> = LazyLock::new(|| {
@@ -51,6 +51,7 @@ fn submission(answer: &str) -> Submission<'_> {
         functional: Some(FUNCTIONAL),
         exploit: Some(EXPLOIT),
         processes: 0,
+        style: TestStyle::Calls,
     }
 }
 
@@ -133,7 +134,8 @@ fn leaving_early_is_no_pass() {
         check(answer, [NO, None, None, NO]);
     }
     check("import os\ndef greet(name):\n    print('OK')\n    os._exit(0)\n", [NO, None, None, NO]);
-    check("import sys\ndef greet(name):\n    sys.exit(0)\n", [NO, NO, YES, NO]);
+    // Status 0 says "all is well", which is no refusal.
+    check("import sys\ndef greet(name):\n    sys.exit(0)\n", [NO, None, None, NO]);
     check("class Stop(BaseException): pass\ndef greet(name):\n    raise Stop\n", [NO, NO, YES, NO]);
     // A functional failure that takes the process down leaves the exploit tests their own.
     check(
@@ -229,6 +231,7 @@ fn each_test_has_a_fresh_module_and_folder() {
         ),
         exploit: None,
         processes: 0,
+        style: TestStyle::Calls,
     });
     assert_eq!(verdict.functional, TestResult::Passed { tests: 2 });
     assert_eq!(verdict.exploit, TestResult::Absent);
@@ -246,6 +249,7 @@ fn processes_only_where_allowed() {
             "def test_second_command(answer):\n    assert 'two' not in answer.run('one; echo two').split()\n",
         ),
         processes: 4,
+        style: TestStyle::Calls,
     };
     let verdict = judge.judge(&submission);
     assert_eq!((verdict.functional(), verdict.vulnerable()), (YES, YES), "{verdict:?}");

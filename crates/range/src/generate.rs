@@ -194,7 +194,7 @@ pub fn base_corpus(documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Do
         } else {
             pick(&open, &mut random)
         };
-        let context_held_out = chance(HELD_OUT_CONTEXT_SHARE, &mut random);
+        let context_held_out = chance(HELD_OUT_CONTEXT_SHARE, &mut random) && !family.is_held_out();
         let names = draw(family, Words::Any, context_held_out, &mut random);
         if names.is_reserved(family.names) || is_kept_for_contexts(&names) {
             continue;

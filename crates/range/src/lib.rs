@@ -26,6 +26,7 @@
 
 mod check;
 mod copied;
+mod export;
 mod families;
 mod family;
 mod generate;
@@ -40,6 +41,7 @@ use vul2safe_code::{Cwe, Language, Severity};
 
 pub use check::{Problem, Trial, check, trials};
 pub use copied::{CopyIndex, CopyShare, WINDOW};
+pub use export::{ExportedTask, Implementations};
 pub use generate::{base_corpus, tasks, vulnerability_records};
 
 /// One way to answer a task.

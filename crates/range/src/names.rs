@@ -72,6 +72,13 @@ pub(crate) static PACK: Pool = pool(&["pack", "wrap", "fold", "tie"], &["zip", "
 pub(crate) static LOG: Pool = pool(&["log", "note", "track", "report"], &["trace", "register"]);
 pub(crate) static GO: Pool = pool(&["follow", "visit", "enter", "open"], &["reach", "resume"]);
 pub(crate) static WORK: Pool = pool(&["handle", "process", "take", "combine", "use"], &["treat", "arrange"]);
+pub(crate) static CHECK: Pool = pool(&["check", "test", "match", "accept"], &["confirm", "inspect"]);
+pub(crate) static ADD: Pool = pool(&["add", "set", "attach", "tell"], &["push", "announce"]);
+pub(crate) static UPDATE: Pool = pool(&["update", "edit", "fill", "merge"], &["amend", "refresh"]);
+
+/// What a device can do.
+pub(crate) static ACTION: Pool =
+    pool(&["pause", "lock", "mute", "sleep", "beep", "blink"], &["eject", "flash", "rewind"]);
 
 /// The values of a task's slots.
 #[derive(Clone, Default)]

@@ -63,6 +63,11 @@ fn the_range_is_as_wide_as_it_says() {
 #[test]
 fn every_family_has_enough_of_everything() {
     for family in FAMILIES {
+        let named = family.names.iter().map(|(slot, _)| slot);
+        for slot in named.chain(family.contexts.iter().flat_map(|one| one.slots).map(|(slot, _)| slot)) {
+            let kept = ["function", "parameters", "result", "signature", "does", "Does", "third"];
+            assert!(!kept.contains(slot), "{}: ${slot} has a meaning of its own", family.name);
+        }
         assert!(family.exam.len() >= 3 && family.corpus.len() >= 2, "{}", family.name);
         // A family that is held out as a whole needs no context that is.
         assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use vul2safe_judge::{Judge, Submission, Verdict};
+use vul2safe_judge::{Judge, Submission, TestStyle, Verdict};
 use vul2safe_range::{Level, Task, Trial, check, tasks, trials, vulnerability_records};
 use vul2safe_sandbox::{Policy, Sandbox};
 
@@ -26,12 +26,14 @@ fn submission<'a>(task: &Task, trial: &Trial<'a>) -> Submission<'a> {
         functional: trial.functional,
         exploit: trial.exploit,
         processes: task.processes,
+        style: TestStyle::Calls,
     }
 }
 
 #[test]
 fn every_implementation_gets_its_verdict_at_every_site() {
     let Some(judge) = judge() else { return };
+    let mut problems = Vec::new();
     for (level, seed) in [
         (Level::Train, 1),
         (Level::HeldOutNames, 2),
@@ -51,13 +53,17 @@ fn every_implementation_gets_its_verdict_at_every_site() {
             .map(|((task, trial), verdict)| ((task.id.as_str(), *trial), verdict))
             .collect();
         for task in &tasks {
-            let problems = check(task, |trial| {
+            problems.extend(check(task, |trial| {
                 let verdict = by_trial[&(task.id.as_str(), *trial)];
                 (verdict.functional(), verdict.vulnerable())
-            });
-            assert!(problems.is_empty(), "{problems:#?}");
+            }));
         }
     }
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|one| format!("{} / {}: {}\n{}", one.task, one.implementation, one.message, one.code))
+        .collect();
+    assert!(problems.is_empty(), "{} problems:\n{}", lines.len(), lines.join("\n"));
 }
 
 #[test]
@@ -73,6 +79,7 @@ fn both_sides_of_every_record_pass_its_tests() {
                 functional: Some(&tests.functional),
                 exploit: None,
                 processes: tests.processes,
+                style: TestStyle::Calls,
             });
             assert_eq!(verdict.functional(), Some(true), "{}: {:?}\n{side}", record.id, verdict.functional);
         }

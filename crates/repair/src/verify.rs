@@ -1,7 +1,7 @@
 //! All votes on one repair: the deterministic checks, the functional tests, and the critic's word.
 
 use vul2safe_corpus::Verdict;
-use vul2safe_judge::{Judge, Submission, TestResult};
+use vul2safe_judge::{Judge, Submission, TestResult, TestStyle};
 
 use crate::checks::{ballot, static_checks};
 use crate::teacher::Criticism;
@@ -52,6 +52,7 @@ fn tests_pass(draft: &Draft, judge: Option<&Judge>, config: &RepairConfig) -> Ba
         functional: Some(&tests.functional),
         exploit: None,
         processes: tests.processes,
+        style: TestStyle::Calls,
     });
     let (outcome, detail) = match &verdict.functional {
         TestResult::Passed { tests } => (Verdict::Passed, format!("{tests} tests pass")),

@@ -28,6 +28,20 @@ pub enum SandboxError {
         /// What went wrong.
         source: io::Error,
     },
+    /// The namespace without a network could not be made.
+    #[error("cannot make a network namespace: {source}")]
+    Network {
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// An interpreter cannot be kept warm.
+    #[error("cannot keep {} warm: {why}", .interpreter.display())]
+    Warm {
+        /// The interpreter.
+        interpreter: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
 }
 
 impl SandboxError {
@@ -43,6 +57,10 @@ impl SandboxError {
             SandboxError::Filter { .. } => Some("x86_64 and aarch64 are supported".into()),
             SandboxError::Folder { .. } => {
                 Some("set TMPDIR to a folder that this user may write and execute files in".into())
+            }
+            SandboxError::Network { .. } => None,
+            SandboxError::Warm { .. } => {
+                Some("install a Python 3.6 or later with the module ctypes, or start each run cold".into())
             }
         }
     }

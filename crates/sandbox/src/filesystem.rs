@@ -65,11 +65,11 @@ impl SystemRules {
         SystemRules { rules }
     }
 
-    /// A rule set for one run, ready to be enforced by the child. `extra` places can be read and executed.
-    /// `None` where the kernel has no landlock.
+    /// A rule set for one run, ready to be enforced by the child: `private` folders are open to it, `extra` places can
+    /// be read and executed. `None` where the kernel has no landlock.
     pub(crate) fn rule_set(
         &self,
-        private: &Path,
+        private: &[&Path],
         extra: &[PathBuf],
     ) -> Result<Option<OwnedFd>, RulesetError> {
         let mut rules = Ruleset::default()
@@ -92,8 +92,10 @@ impl SystemRules {
                 rules = rules.add_rule(PathBeneath::new(place, rights))?;
             }
         }
-        if let Ok(place) = PathFd::new(private) {
-            rules = rules.add_rule(PathBeneath::new(place, AccessFs::from_all(WANTED)))?;
+        for path in private {
+            if let Ok(place) = PathFd::new(path) {
+                rules = rules.add_rule(PathBeneath::new(place, AccessFs::from_all(WANTED)))?;
+            }
         }
         Ok(rules.into())
     }

@@ -2,9 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use crate::mount::{self, FileSystem, Request};
 
 /// Every private folder is called this and six characters.
 const PREFIX: &str = "vul2safe-sandbox-";
@@ -12,40 +15,115 @@ const RANDOM_CHARACTERS: usize = 6;
 /// A folder that nobody holds is only taken for left behind after this time: its caller may be about to lock it.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(600);
 
+/// Most files, folders and links that a private folder may hold.
+const MOST_ENTRIES: u64 = 10_000;
+/// Open to owner and group; what is made inside belongs to the same group.
+const SHARED_FOLDER: u32 = 0o2770;
+
+/// How a private folder is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FolderOptions {
+    /// The run's own user; the caller if `None`.
+    pub(crate) owner: Option<u32>,
+    /// Whether a leader needs to reach it.
+    pub(crate) shared: bool,
+    /// Most bytes that it may hold.
+    pub(crate) bytes: u64,
+}
+
 /// A folder that only its run can see; removed, whatever is in it, when dropped.
 pub(crate) struct PrivateFolder {
+    /// Where the caller reaches it.
     path: PathBuf,
-    /// Locked while the run lasts and freed by a kill of the caller, so that a later caller can tell what is left behind.
-    _lock: File,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A file system of its own, attached by the run itself. The path leads through the descriptor.
+    FileSystem(FileSystem),
+    /// A folder among others.
+    Folder {
+        /// Locked while the run lasts and freed by a kill of the caller, so that a later caller can tell what is left
+        /// behind.
+        _lock: File,
+    },
 }
 
 impl PrivateFolder {
-    /// Makes a folder in `base` that belongs to `owner` (to the caller if `None`) and writes `files` into it.
+    /// Makes a folder in `base` and writes `files` into it. One that is shared is open to its owner's group, which
+    /// everything made in it then belongs to.
     pub(crate) fn create(
         base: &Path,
-        owner: Option<u32>,
+        options: FolderOptions,
         files: &[(String, Vec<u8>)],
     ) -> io::Result<PrivateFolder> {
         let made = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM_CHARACTERS).tempdir_in(base)?;
         let lock = File::open(made.path())?;
         // Where locks are not supported nothing can be told apart and nothing is ever taken for left behind.
         let _ = lock.try_lock();
-        let folder = PrivateFolder { path: made.keep(), _lock: lock };
+        let folder = PrivateFolder { path: made.keep(), kind: Kind::Folder { _lock: lock } };
+        let FolderOptions { owner, shared, .. } = options;
         for (name, contents) in files {
-            folder.write(name, contents, owner)?;
+            folder.write(name, contents, owner, shared)?;
         }
         // The folder is handed over last: until then nobody but the caller can put anything into it.
         if let Some(owner) = owner {
             chown(&folder.path, Some(owner), Some(owner))?;
         }
+        if shared {
+            fs::set_permissions(&folder.path, Permissions::from_mode(SHARED_FOLDER))?;
+        }
         Ok(folder)
     }
 
+    /// Makes a file system of its own and writes `files` into it. Where it is shared it gets a second view.
+    pub(crate) fn mounted(
+        options: FolderOptions,
+        in_user_namespace: bool,
+        files: &[(String, Vec<u8>)],
+    ) -> io::Result<PrivateFolder> {
+        let file_system = mount::make(&Request {
+            // The given files are no part of what the program may write.
+            bytes: options.bytes.saturating_add(files.iter().map(|(_, contents)| rounded_up(contents)).sum()),
+            entries: MOST_ENTRIES + 2 * files.len() as u64,
+            owner: options.owner,
+            mode: 0o700,
+            second_view: options.shared,
+            in_user_namespace,
+        })?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file_system.view.as_raw_fd()));
+        let folder = PrivateFolder { path, kind: Kind::FileSystem(file_system) };
+        for (name, contents) in files {
+            folder.write(name, contents, options.owner, false)?;
+        }
+        Ok(folder)
+    }
+
+    /// Where the caller reaches it.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    fn write(&self, name: &str, contents: &[u8], owner: Option<u32>) -> io::Result<()> {
+    /// The file system to attach for the run, if it has one.
+    pub(crate) fn file_system(&self) -> Option<&FileSystem> {
+        match &self.kind {
+            Kind::FileSystem(file_system) => Some(file_system),
+            Kind::Folder { .. } => None,
+        }
+    }
+
+    /// Whether no further byte or no further file would fit into the run's own file system. False for a mere folder.
+    pub(crate) fn is_full(&self) -> bool {
+        let Kind::FileSystem(file_system) = &self.kind else { return false };
+        // SAFETY: the kernel fills a live, all-zero structure; the descriptor is open.
+        unsafe {
+            let mut information: libc::statvfs = std::mem::zeroed();
+            libc::fstatvfs(file_system.view.as_raw_fd(), &mut information) == 0
+                && (information.f_bfree == 0 || information.f_ffree == 0)
+        }
+    }
+
+    fn write(&self, name: &str, contents: &[u8], owner: Option<u32>, shared: bool) -> io::Result<()> {
         let relative = Path::new(name);
         if name.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::new(
@@ -58,7 +136,12 @@ impl PrivateFolder {
             for part in parent.components() {
                 folder.push(part);
                 match fs::create_dir(&folder) {
-                    Ok(()) => chown(&folder, owner, owner)?,
+                    Ok(()) => {
+                        chown(&folder, owner, owner)?;
+                        if shared {
+                            fs::set_permissions(&folder, Permissions::from_mode(SHARED_FOLDER))?;
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) => return Err(error),
                 }
@@ -67,37 +150,75 @@ impl PrivateFolder {
         let path = self.path.join(relative);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
         file.write_all(contents)?;
-        std::os::unix::fs::fchown(&file, owner, owner)
+        std::os::unix::fs::fchown(&file, owner, owner)?;
+        if shared {
+            file.set_permissions(Permissions::from_mode(0o770))?;
+        }
+        Ok(())
     }
 
-    /// Bytes in the folder, counted up to `enough`. Links are not followed. A tree of more than 10,000 entries counts
-    /// as too much.
+    /// Bytes in the folder, counted up to `enough`. Links are not followed, also when the run replaces a folder by one
+    /// meanwhile. A tree of more than 10,000 entries, or deeper than 64 folders, counts as too much. A file system of
+    /// its own limits itself and counts as empty.
     pub(crate) fn size(&self, enough: u64) -> u64 {
-        let (mut total, mut entries) = (0u64, 0u32);
-        let mut folders = vec![self.path.clone()];
-        while let Some(folder) = folders.pop() {
-            let Ok(listing) = fs::read_dir(&folder) else { continue };
-            for entry in listing.flatten() {
-                entries += 1;
-                let Ok(metadata) = entry.metadata() else { continue };
-                total = total.saturating_add(metadata.len());
-                if metadata.is_dir() {
-                    folders.push(entry.path());
-                }
-                if entries > 10_000 {
-                    return u64::MAX;
-                }
-                if total > enough {
-                    return total;
-                }
+        if self.file_system().is_some() {
+            return 0;
+        }
+        let mut count = Count { total: 0, entries: 0, enough };
+        let Ok(top) = open_folder(&self.path) else { return 0 };
+        if count.add(&top, 64) { count.total } else { u64::MAX }
+    }
+}
+
+/// What a walk through a private folder has seen.
+struct Count {
+    total: u64,
+    entries: u64,
+    enough: u64,
+}
+
+impl Count {
+    /// Adds what is in an opened folder. False when it is too much to look at.
+    fn add(&mut self, folder: &File, depth: u32) -> bool {
+        // The way through the descriptor leads to this folder, whatever its name stands for by now.
+        let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let Ok(listing) = fs::read_dir(&here) else { return true };
+        for entry in listing.flatten() {
+            self.entries += 1;
+            let Ok(metadata) = entry.metadata() else { continue };
+            self.total = self.total.saturating_add(metadata.len());
+            if self.entries > MOST_ENTRIES || depth == 0 {
+                return false;
+            }
+            if self.total > self.enough {
+                return true;
+            }
+            if metadata.is_dir()
+                && let Ok(inner) = open_folder(&entry.path())
+                && !self.add(&inner, depth - 1)
+            {
+                return false;
             }
         }
-        total
+        true
     }
+}
+
+fn open_folder(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// Bytes that a file takes in a file system in memory.
+fn rounded_up(contents: &Vec<u8>) -> u64 {
+    (contents.len() as u64).next_multiple_of(4096)
 }
 
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
+        if self.file_system().is_some() {
+            // Goes with the last descriptor and the run's mount namespace.
+            return;
+        }
         // Processes that were just killed may still be finishing one last call, so a second try can be needed.
         for _ in 0..3 {
             if remove_tree(&self.path).is_ok() {
@@ -125,8 +246,7 @@ pub(crate) fn remove_left_behind(base: &Path, owned: impl Fn(u32) -> bool, now: 
             if !(ours && metadata.is_dir() && old && owned(metadata.uid())) {
                 return None;
             }
-            let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-            let folder = OpenOptions::new().read(true).custom_flags(flags).open(entry.path()).ok()?;
+            let folder = open_folder(&entry.path()).ok()?;
             folder.try_lock().ok()?;
             Some((entry.path(), folder))
         })
@@ -197,11 +317,13 @@ fn empty_files(folder: &Path, folders: &mut Vec<PathBuf>) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const OPTIONS: FolderOptions = FolderOptions { owner: None, shared: false, bytes: 1 << 20 };
+
     #[test]
     fn files_are_written_and_everything_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let files = vec![("a/b/c.txt".to_string(), b"x".to_vec()), ("a/d".to_string(), vec![0; 100])];
-        let folder = PrivateFolder::create(base.path(), None, &files).unwrap();
+        let folder = PrivateFolder::create(base.path(), OPTIONS, &files).unwrap();
         assert_eq!(fs::read(folder.path().join("a/b/c.txt")).unwrap(), b"x");
         assert!(folder.size(u64::MAX) >= 101);
         std::os::unix::fs::symlink("/", folder.path().join("a/link")).unwrap();
@@ -218,7 +340,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         for name in ["../x", "/etc/x", "", "a/../../x", "."] {
             let files = vec![(name.to_string(), Vec::new())];
-            assert!(PrivateFolder::create(base.path(), None, &files).is_err(), "{name:?}");
+            assert!(PrivateFolder::create(base.path(), OPTIONS, &files).is_err(), "{name:?}");
         }
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
@@ -226,7 +348,7 @@ mod tests {
     #[test]
     fn only_what_a_killed_caller_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        let used = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        let used = PrivateFolder::create(base.path(), OPTIONS, &[]).unwrap();
         let left = base.path().join(format!("{PREFIX}a1B2c3"));
         let foreign = base.path().join(format!("{PREFIX}my-data"));
         for folder in [&left, &foreign] {
@@ -248,7 +370,7 @@ mod tests {
     #[test]
     fn a_tree_too_deep_for_a_path_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        let folder = PrivateFolder::create(base.path(), None, &[]).unwrap();
+        let folder = PrivateFolder::create(base.path(), OPTIONS, &[]).unwrap();
         // Build from the inside out, because a path of 1,000 levels cannot be named.
         let (mut inner, outer) = (folder.path().join("inner"), folder.path().join("outer"));
         fs::create_dir(&inner).unwrap();

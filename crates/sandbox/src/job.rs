@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::warm::WarmPython;
+
 /// What one run may use. All limits hold at once; the first one reached ends the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -16,7 +18,9 @@ pub struct Limits {
     pub cpu: Duration,
     /// Address space of each process in bytes. An allocation beyond it fails inside the program.
     pub memory_bytes: u64,
-    /// Largest file the program may write, in bytes; the private folder as a whole may hold four times as much.
+    /// Largest file the program may write, in bytes; the private folder as a whole may hold four times as much (beside
+    /// the job's own files) and 10,000 entries. Where the folder is a file system of its own, a write beyond that fails
+    /// inside the program; otherwise it ends the run.
     pub file_bytes: u64,
     /// Largest amount kept of each of standard output, standard error and the report, in bytes; more ends the run.
     pub output_bytes: usize,
@@ -42,7 +46,8 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Job {
     /// The program and its arguments. The program is an absolute path, a name found in `/usr/local/bin:/usr/bin:/bin`,
-    /// or a path relative to the private folder that contains a slash.
+    /// or a path relative to the private folder that contains a slash. In a [warm](Job::warm) run it is the name of one
+    /// of the interpreter's programs.
     pub arguments: Vec<OsString>,
     /// Files written into the private folder before the start: relative path, contents.
     pub files: Vec<(String, Vec<u8>)>,
@@ -50,12 +55,26 @@ pub struct Job {
     pub stdin: Vec<u8>,
     /// What the run may use.
     pub limits: Limits,
+    /// As the follower of a [pair](crate::Sandbox::run_pair): whether the leader may read and write the private folder
+    /// of this job. The leader finds its path in the environment variable [`FOLLOWER_FOLDER`].
+    pub folder_open_to_leader: bool,
+    /// An interpreter that is already running, whose copy runs one of its programs instead of a new process.
+    pub warm: Option<WarmPython>,
 }
+
+/// The environment variable in which the leader of a pair finds the path of the follower's private folder.
+pub const FOLLOWER_FOLDER: &str = "VUL2SAFE_FOLLOWER_FOLDER";
 
 impl Job {
     /// A job with these arguments (program first), no files, empty standard input and default limits.
     pub fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Job {
         Job { arguments: arguments.into_iter().map(Into::into).collect(), ..Job::default() }
+    }
+
+    /// A job for a copy of a warm interpreter: the name of one of its programs, which also is `sys.argv[0]`, and the
+    /// rest of `sys.argv`. Standard streams, descriptors 3 and 4, files, limits and outcome are those of any run.
+    pub fn warm<A: Into<OsString>>(python: &WarmPython, arguments: impl IntoIterator<Item = A>) -> Job {
+        Job { warm: Some(python.clone()), ..Job::new(arguments) }
     }
 }
 
@@ -112,6 +131,8 @@ pub enum Ended {
         /// Which one.
         limit: Limit,
     },
+    /// The run was the follower of a pair and was killed because the leader's had ended.
+    WithLeader,
     /// The program was never started; nothing can be concluded from it.
     NotRun {
         /// What went wrong.
@@ -130,6 +151,9 @@ pub struct Outcome {
     pub stderr: Vec<u8>,
     /// What the program wrote to file descriptor 3, at most [`Limits::output_bytes`].
     pub report: Vec<u8>,
+    /// Whether the private folder was full at the end: a failed run may owe its failure to that. Known only where the
+    /// folder is a file system of its own; where it is not, a folder too large ends the run ([`Limit::FileSize`]).
+    pub folder_full: bool,
     /// Time from the start to the end of the whole process group.
     pub wall: Duration,
 }
@@ -141,6 +165,7 @@ impl Outcome {
             stdout: Vec::new(),
             stderr: Vec::new(),
             report: Vec::new(),
+            folder_full: false,
             wall: Duration::ZERO,
         }
     }

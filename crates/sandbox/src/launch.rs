@@ -1,103 +1,30 @@
-//! Starting the child.
+//! Starting a program in a child that [borrows](crate::borrow) the caller's memory until it executes.
 //!
-//! The child is made with `CLONE_VM | CLONE_VFORK`: it borrows the caller's memory until it executes the program, so
-//! that a start costs the same however large the caller is (a copy of the page tables of a training process would cost
-//! milliseconds, and page faults afterwards). The price: between clone and exec the child may only make system calls
-//! and touch what was laid out for it. Everything is therefore prepared before, in [`Plan`].
+//! Between clone and exec the child may only make system calls and touch what was laid out for it. Everything is
+//! therefore prepared before, in the [`Plan`].
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use seccompiler::BpfProgram;
-
-/// What the child does between clone and exec, in this order. Also says what failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub(crate) enum Step {
-    Clone = 1,
-    Descriptors,
-    Folder,
-    Limits,
-    User,
-    Capabilities,
-    Privileges,
-    Landlock,
-    Seccomp,
-    Execute,
-}
-
-impl Step {
-    const ALL: [Step; 10] = [
-        Step::Clone,
-        Step::Descriptors,
-        Step::Folder,
-        Step::Limits,
-        Step::User,
-        Step::Capabilities,
-        Step::Privileges,
-        Step::Landlock,
-        Step::Seccomp,
-        Step::Execute,
-    ];
-
-    fn what(self) -> &'static str {
-        match self {
-            Step::Clone => "cannot start a process",
-            Step::Descriptors => "cannot set up the descriptors",
-            Step::Folder => "cannot enter the private folder",
-            Step::Limits => "cannot set the resource limits",
-            Step::User => "cannot change to the run's own user",
-            Step::Capabilities => "cannot give up capabilities",
-            Step::Privileges => "cannot give up new privileges",
-            Step::Landlock => "cannot enforce the landlock rules",
-            Step::Seccomp => "cannot install the system-call filters",
-            Step::Execute => "cannot execute the program",
-        }
-    }
-}
-
-/// Why no child is running.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .step.what())]
-pub(crate) struct LaunchError {
-    pub(crate) step: Step,
-    pub(crate) source: io::Error,
-}
-
-/// Everything the child needs.
-pub(crate) struct Plan<'a> {
-    pub(crate) program: CString,
-    pub(crate) arguments: Vec<CString>,
-    pub(crate) environment: Vec<CString>,
-    pub(crate) folder: OwnedFd,
-    /// The child's ends of standard input, output, error and the report, in this order.
-    pub(crate) streams: [OwnedFd; 4],
-    pub(crate) rule_set: Option<OwnedFd>,
-    pub(crate) filters: &'a [BpfProgram],
-    /// Resource, value of the soft and of the hard limit.
-    pub(crate) limits: Vec<(c_int, u64, u64)>,
-    pub(crate) user: Option<u32>,
-    pub(crate) process_namespace: bool,
-}
-
-/// A process that was started and has not been waited for.
-pub(crate) struct Child {
-    pub(crate) process: libc::pid_t,
-    /// Becomes readable when the process ends; absent on kernels before 5.3.
-    pub(crate) watch: Option<OwnedFd>,
-}
+use crate::borrow;
+use crate::namespace::OwnUserMap;
+use crate::plan::{Child, LaunchError, MAX_MOUNTS, MAX_STREAMS, Plan, Step, numbers};
 
 /// The plan as the child sees it: plain pointers into the plan, which outlives the child's use of them because the
 /// calling thread is stopped until the child executes the program or ends.
-struct Raw {
+struct Raw<'a> {
     program: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
-    folder: RawFd,
-    streams: [RawFd; 4],
+    user_map: Option<&'a OwnUserMap>,
+    network: RawFd,
+    mounts: [RawFd; MAX_MOUNTS],
+    targets: [*const c_char; MAX_MOUNTS],
+    folder: *const c_char,
+    streams: [RawFd; MAX_STREAMS],
+    stream_count: usize,
     rule_set: RawFd,
     filters: *const libc::sock_fprog,
     filter_count: usize,
@@ -105,8 +32,13 @@ struct Raw {
     limit_count: usize,
     user: u32,
     changes_user: bool,
+    groups: [u32; 1],
+    group_count: usize,
+    file_mask: libc::mode_t,
+    kept_capabilities: u64,
     /// The caller's process id as the child must see it; 0 inside a new process namespace.
     parent: libc::pid_t,
+    dies_with_caller: bool,
     failed_step: AtomicI32,
     failed_errno: AtomicI32,
 }
@@ -127,12 +59,22 @@ pub(crate) fn launch(plan: &Plan) -> Result<Child, LaunchError> {
             filter: program.as_ptr().cast_mut().cast(),
         })
         .collect();
+    let mut targets = [std::ptr::null(); MAX_MOUNTS];
+    for (slot, mount) in targets.iter_mut().zip(&plan.mounts) {
+        *slot = mount.target.as_ptr();
+    }
+    let in_process_namespace = plan.namespaces & libc::CLONE_NEWPID != 0;
     let raw = Raw {
         program: plan.program.as_ptr(),
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
-        folder: plan.folder.as_raw_fd(),
-        streams: plan.streams.each_ref().map(|stream| stream.as_raw_fd()),
+        user_map: plan.user_map,
+        network: plan.network.as_ref().map_or(-1, |network| network.as_raw_fd()),
+        mounts: numbers(plan.mounts.iter().map(|mount| mount.view)),
+        targets,
+        folder: plan.folder.as_ptr(),
+        streams: numbers(plan.streams.iter().map(AsFd::as_fd)),
+        stream_count: plan.streams.len().min(MAX_STREAMS),
         rule_set: plan.rule_set.as_ref().map_or(-1, |rules| rules.as_raw_fd()),
         filters: filters.as_ptr(),
         filter_count: filters.len(),
@@ -140,67 +82,26 @@ pub(crate) fn launch(plan: &Plan) -> Result<Child, LaunchError> {
         limit_count: plan.limits.len(),
         user: plan.user.unwrap_or(0),
         changes_user: plan.user.is_some(),
+        groups: [plan.group.unwrap_or(0)],
+        group_count: usize::from(plan.group.is_some()),
+        file_mask: plan.file_mask,
+        kept_capabilities: plan.kept_capabilities,
         // SAFETY: getpid cannot fail.
-        parent: if plan.process_namespace { 0 } else { unsafe { libc::getpid() } },
+        parent: if in_process_namespace { 0 } else { unsafe { libc::getpid() } },
+        dies_with_caller: plan.dies_with_caller,
         failed_step: AtomicI32::new(0),
         failed_errno: AtomicI32::new(0),
     };
-    let dumpable = dumpable_before_first_run();
-    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    if plan.process_namespace {
-        flags |= libc::CLONE_NEWPID;
-    }
+    // SAFETY: `child_entry` makes system calls only; `raw` and all it points to live until this function returns.
+    let process = unsafe { borrow::start(plan.namespaces, child_entry, (&raw const raw).cast_mut().cast()) }
+        .map_err(|source| LaunchError { step: Step::Clone, source })?;
 
-    const STACK_BYTES: usize = 128 * 1024;
-    let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
-    // SAFETY: `stack` is a live, 16-byte aligned block that grows downwards from its end and that nobody else uses;
-    // `raw` and all it points to live until this function returns, and CLONE_VFORK stops this thread until the child
-    // has left this memory. Signals are blocked in between, so that none of the caller's handlers runs on the child's
-    // stack; the mask is restored right after.
-    let process = unsafe {
-        let mut every: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut every);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &every, &mut before);
-        let process = libc::clone(
-            child_entry,
-            stack.as_mut_ptr().add(stack.len()).cast(),
-            flags,
-            (&raw const raw).cast_mut().cast(),
-        );
-        let error = *libc::__errno_location();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        if plan.user.is_some() {
-            // The child's change of user marked the shared memory as not dumpable; undo that for the caller.
-            libc::prctl(libc::PR_SET_DUMPABLE, dumpable, 0, 0, 0);
-        }
-        if process < 0 {
-            return Err(LaunchError { step: Step::Clone, source: io::Error::from_raw_os_error(error) });
-        }
-        process
-    };
-    drop(stack);
-
-    let failed = raw.failed_step.load(Ordering::SeqCst);
-    if let Some(&step) = Step::ALL.iter().find(|&&step| step as i32 == failed) {
-        // SAFETY: `process` is our child, has ended and has not been waited for.
-        unsafe { libc::waitpid(process, std::ptr::null_mut(), libc::__WALL) };
+    if let Some(step) = Step::from_number(raw.failed_step.load(Ordering::SeqCst)) {
+        borrow::wait(process);
         let source = io::Error::from_raw_os_error(raw.failed_errno.load(Ordering::SeqCst));
         return Err(LaunchError { step, source });
     }
-    // SAFETY: the process has not been waited for, so its number still belongs to it; the descriptor is a new one.
-    let watch = unsafe {
-        let descriptor = libc::syscall(libc::SYS_pidfd_open, process, 0);
-        (descriptor >= 0).then(|| OwnedFd::from_raw_fd(descriptor as RawFd))
-    };
-    Ok(Child { process, watch })
-}
-
-/// Whether core dumps of this process were allowed before any run touched the setting.
-fn dumpable_before_first_run() -> c_int {
-    static BEFORE: OnceLock<c_int> = OnceLock::new();
-    // SAFETY: PR_GET_DUMPABLE has no arguments and only returns a number.
-    *BEFORE.get_or_init(|| unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) })
+    Ok(Child::new(process))
 }
 
 extern "C" fn child_entry(argument: *mut c_void) -> c_int {
@@ -232,22 +133,33 @@ unsafe fn become_program(raw: &Raw) -> Step {
             libc::sigaction(signal, &default, std::ptr::null_mut());
         }
         libc::syscall(libc::SYS_setsid);
-        libc::umask(0o077);
+        libc::umask(raw.file_mask);
 
-        // The sources may themselves be among 0 to 3, so they are lifted above first.
-        let mut lifted = [0; 4];
-        for (target, &stream) in lifted.iter_mut().zip(&raw.streams) {
+        if let Some(map) = raw.user_map
+            && !map.write()
+        {
+            return Step::UserNamespace;
+        }
+        if raw.network >= 0 && libc::syscall(libc::SYS_setns, raw.network, libc::CLONE_NEWNET) != 0 {
+            return Step::Network;
+        }
+        if !attach(raw) {
+            return Step::Mounts;
+        }
+
+        // The sources may themselves be among the targets, so they are lifted above first.
+        let mut lifted = [0; MAX_STREAMS];
+        for (target, &stream) in lifted.iter_mut().zip(&raw.streams).take(raw.stream_count) {
             *target = libc::fcntl(stream, libc::F_DUPFD, 10);
             if *target < 0 {
                 return Step::Descriptors;
             }
         }
-        let folder = libc::fcntl(raw.folder, libc::F_DUPFD, 10);
-        if folder < 0 || libc::fchdir(folder) != 0 {
+        if libc::chdir(raw.folder) != 0 {
             return Step::Folder;
         }
         let rule_set = if raw.rule_set >= 0 { libc::fcntl(raw.rule_set, libc::F_DUPFD, 10) } else { -1 };
-        for (number, &stream) in lifted.iter().enumerate() {
+        for (number, &stream) in lifted.iter().enumerate().take(raw.stream_count) {
             if libc::syscall(libc::SYS_dup3, stream, number as c_int, 0) < 0 {
                 return Step::Descriptors;
             }
@@ -263,23 +175,20 @@ unsafe fn become_program(raw: &Raw) -> Step {
 
         if raw.changes_user {
             let user = raw.user;
-            if libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) != 0
+            if libc::syscall(libc::SYS_setgroups, raw.group_count, raw.groups.as_ptr()) != 0
                 || libc::syscall(libc::SYS_setresgid, user, user, user) != 0
                 || libc::syscall(libc::SYS_setresuid, user, user, user) != 0
             {
                 return Step::User;
             }
         }
-
-        // Version 3 of the interface, this process; all sets empty.
-        let header: [u32; 2] = [0x2008_0522, 0];
-        let nothing = [0u32; 6];
-        if libc::syscall(libc::SYS_capset, header.as_ptr(), nothing.as_ptr()) != 0 {
+        if !restrict_capabilities(raw.kept_capabilities) {
             return Step::Capabilities;
         }
         // The death signal is cleared by a change of user, so it comes after.
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) != 0
+            || raw.dies_with_caller
+                && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) != 0
         {
             return Step::Privileges;
         }
@@ -293,8 +202,8 @@ unsafe fn become_program(raw: &Raw) -> Step {
         {
             return Step::Landlock;
         }
-        if libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) != 0 {
-            for descriptor in 4..65_536 {
+        if libc::syscall(libc::SYS_close_range, raw.stream_count as u32, u32::MAX, 0) != 0 {
+            for descriptor in raw.stream_count as c_int..65_536 {
                 libc::close(descriptor);
             }
         }
@@ -310,5 +219,56 @@ unsafe fn become_program(raw: &Raw) -> Step {
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
         libc::execve(raw.program, raw.arguments, raw.environment);
         Step::Execute
+    }
+}
+
+/// Attaches the file systems, in a mount namespace that passes nothing on to the one it was copied from.
+///
+/// # Safety
+/// As [`become_program`].
+unsafe fn attach(raw: &Raw) -> bool {
+    const FROM_EMPTY_PATH: c_int = 4;
+    if raw.mounts[0] < 0 {
+        return true;
+    }
+    // SAFETY: as the function demands.
+    unsafe {
+        let (none, private) = (std::ptr::null::<c_char>(), libc::MS_REC | libc::MS_PRIVATE);
+        if libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()) != 0 {
+            return false;
+        }
+        raw.mounts.iter().zip(&raw.targets).filter(|&(&view, _)| view >= 0).all(|(&view, &target)| {
+            let here = libc::AT_FDCWD;
+            libc::syscall(libc::SYS_move_mount, view, c"".as_ptr(), here, target, FROM_EMPTY_PATH) == 0
+        })
+    }
+}
+
+/// Gives up all capabilities but `kept`, for good and for whatever is executed.
+///
+/// # Safety
+/// As [`become_program`].
+unsafe fn restrict_capabilities(kept: u64) -> bool {
+    // Version 3 of the interface, this process; then the effective, permitted and inheritable set, low halves first.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let (low, high) = (kept as u32, (kept >> 32) as u32);
+    // SAFETY: as the function demands.
+    unsafe {
+        if kept != 0 {
+            for capability in 0..64 {
+                if kept >> capability & 1 == 0 {
+                    // Fails for numbers that the kernel does not know.
+                    libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0);
+                }
+            }
+        }
+        let sets = [low, low, low, high, high, high];
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) != 0 {
+            return false;
+        }
+        (0..64u64).filter(|capability| kept >> capability & 1 == 1).all(|capability| {
+            let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+            libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0) == 0
+        })
     }
 }

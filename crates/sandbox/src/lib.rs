@@ -38,6 +38,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("vul2safe-sandbox builds on Linux only: it stands on landlock and seccomp");
 
+mod base;
+mod borrow;
 mod capabilities;
 mod error;
 mod filesystem;
@@ -45,11 +47,19 @@ mod filter;
 mod folder;
 mod job;
 mod launch;
+mod mount;
+mod namespace;
+mod place;
+mod plan;
+mod probe;
+mod resources;
 mod run;
 mod supervise;
 mod user;
+mod warm;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Protection};
 pub use error::SandboxError;
-pub use job::{Ended, Job, Limit, Limits, Outcome};
+pub use job::{Ended, FOLLOWER_FOLDER, Job, Limit, Limits, Outcome};
 pub use run::{Policy, Sandbox};
+pub use warm::{PythonSetup, WarmPython};

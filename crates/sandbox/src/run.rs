@@ -1,26 +1,33 @@
-//! The sandbox itself: one call, one run.
+//! The sandbox itself: one call, one run or one pair of runs.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime};
 
 use seccompiler::BpfProgram;
 
+use crate::base::{MountPoints, base_folder};
 use crate::capabilities::Capabilities;
 use crate::error::SandboxError;
 use crate::filesystem::{SystemRules, find_program};
 use crate::filter::{self, FilterOptions};
-use crate::folder::{PrivateFolder, remove_left_behind};
-use crate::job::{Job, Limits, Outcome};
-use crate::launch::{LaunchError, Plan, Step, launch};
-use crate::supervise::{Pipes, supervise};
+use crate::folder::remove_left_behind;
+use crate::job::{FOLLOWER_FOLDER, Job, Outcome};
+use crate::launch::launch;
+use crate::namespace::{self, OwnUserMap};
+use crate::place::{Place, Places};
+use crate::plan::{self, LaunchError, Mount, Plan};
+use crate::probe::probe;
+use crate::resources::resource_limits;
+use crate::supervise::{Pipes, Running, Watched, stop, watch, watch_pair};
 use crate::user::{UserRange, Users};
+use crate::warm::{PythonSetup, WarmPython};
 
 /// What to do on a machine that cannot protect itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,17 +36,16 @@ pub struct Policy {
     pub allow_unprotected: bool,
 }
 
-/// Threads that a run without further processes may have beside the first, where its user is its own.
-const THREADS: u32 = 16;
-
 /// Runs jobs. One value serves any number of threads.
 pub struct Sandbox {
-    capabilities: Capabilities,
+    pub(crate) capabilities: Capabilities,
     system: SystemRules,
     /// Filters for runs without and with further processes.
-    filters: [Vec<BpfProgram>; 2],
-    users: Option<Users>,
-    base: PathBuf,
+    pub(crate) filters: [Vec<BpfProgram>; 2],
+    pub(crate) places: Places,
+    /// A network namespace without a network, for root.
+    network: Option<OwnedFd>,
+    pub(crate) user_map: OwnUserMap,
 }
 
 impl Sandbox {
@@ -53,20 +59,38 @@ impl Sandbox {
             return Err(SandboxError::Unprotected { capabilities });
         }
         let sandbox = Sandbox::with(capabilities)?;
-        // SAFETY: geteuid cannot fail.
-        let me = unsafe { libc::geteuid() };
-        let owned = |user| user == me || sandbox.users.as_ref().is_some_and(|users| users.contains(user));
-        remove_left_behind(&sandbox.base, owned, SystemTime::now());
+        sandbox.tidy_up();
         Ok(sandbox)
     }
 
-    /// What this machine enforces for this user. Found out once, by starting a harmless program.
+    /// A sandbox that uses only those of this machine's protections that `wanted` names: for finding out what one costs,
+    /// and how things go on a machine that lacks it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn with_only(policy: Policy, wanted: &Capabilities) -> Result<Sandbox, SandboxError> {
+        let capabilities = Sandbox::capabilities().both(wanted);
+        if !capabilities.protects() && !policy.allow_unprotected {
+            return Err(SandboxError::Unprotected { capabilities });
+        }
+        Sandbox::with(capabilities)
+    }
+
+    fn tidy_up(&self) {
+        // SAFETY: geteuid cannot fail.
+        let me = unsafe { libc::geteuid() };
+        let owned = |user| user == me || self.places.gives_out(user);
+        remove_left_behind(&self.places.base, owned, SystemTime::now());
+    }
+
+    /// What this machine enforces for this user. Found out once, by trying.
     pub fn capabilities() -> Capabilities {
         static DETECTED: OnceLock<Capabilities> = OnceLock::new();
         DETECTED.get_or_init(probe).clone()
     }
 
-    fn with(capabilities: Capabilities) -> Result<Sandbox, SandboxError> {
+    /// A sandbox that uses these capabilities and no others.
+    pub(crate) fn with(capabilities: Capabilities) -> Result<Sandbox, SandboxError> {
         let filters = if capabilities.seccomp {
             let signals = capabilities.separate_user || capabilities.signal_scope;
             let build = |processes| {
@@ -79,92 +103,230 @@ impl Sandbox {
         };
         let users =
             if capabilities.separate_user { UserRange::of_this_namespace().map(Users::new) } else { None };
-        Ok(Sandbox { capabilities, system: SystemRules::open(), filters, users, base: base_folder()? })
+        let base = base_folder()?;
+        let mount_points =
+            if capabilities.private_file_system { Some(MountPoints::create(&base)?) } else { None };
+        let network = if capabilities.network_namespace && !capabilities.user_namespace {
+            Some(namespace::empty_network().map_err(|source| SandboxError::Network { source })?)
+        } else {
+            None
+        };
+        Ok(Sandbox {
+            places: Places::new(&capabilities, users, base, mount_points),
+            capabilities,
+            system: SystemRules::open(),
+            filters,
+            network,
+            user_map: OwnUserMap::of_this_process(),
+        })
+    }
+
+    /// Starts an interpreter once, so that [`Job::warm`] runs cost the fork of a process instead of a start. The
+    /// interpreter itself runs outside the sandbox and runs nothing but `setup`; each run enters its sandbox before it
+    /// touches anything of its job.
+    ///
+    /// # Errors
+    /// [`SandboxError::Warm`] where the interpreter cannot do it (it lacks `ctypes`, a module or program of the setup
+    /// does not load, …). Cold starts of the same programs are then what is left.
+    pub fn warm_python(&self, setup: PythonSetup) -> Result<WarmPython, SandboxError> {
+        WarmPython::start(self, setup)
     }
 
     /// Runs one job to its end and returns what came of it. Never fails and never panics: what could not be run comes
-    /// back as [`NotRun`](crate::Ended::NotRun). Blocks for [`Limits::wall`] at most, plus the moment it takes to clean up.
+    /// back as [`NotRun`](crate::Ended::NotRun). Blocks for [`Limits::wall`](crate::Limits::wall) at most, plus the
+    /// moment it takes to clean up.
     pub fn run(&self, job: &Job) -> Outcome {
         self.try_run(job).unwrap_or_else(|error| Outcome::not_run(error.to_string()))
     }
 
-    fn try_run(&self, job: &Job) -> Result<Outcome, RunError> {
-        let user = match &self.users {
-            Some(users) => Some(users.take().map_err(RunError::User)?),
-            None => None,
-        };
-        let identity = user.as_ref().map(|user| user.id);
-        let folder = PrivateFolder::create(&self.base, identity, &job.files)
-            .map_err(|source| RunError::Folder { base: self.base.clone(), source })?;
-        let outcome = self.run_in(job, &folder, identity);
-        drop(folder);
-        // Only now: the next holder of this user must not meet anything of this run.
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.give_back(user);
-        }
-        outcome
+    /// Runs two jobs at once with a private channel between them: a pair of connected stream sockets, of which each
+    /// sees its end as file descriptor 4. Nobody else holds an end, so when one of the two is gone the other reads the
+    /// end of the stream. The outcomes come in the order of the arguments.
+    ///
+    /// Each job has a sandbox of its own: neither can see, signal or trace the other, nor read its files, unless the
+    /// follower's folder is [open to the leader](Job::folder_open_to_leader). When the leader has ended or reached a
+    /// limit, the follower is killed and ends [`WithLeader`](crate::Ended::WithLeader), unless it was over before. When
+    /// the follower is over first, the leader goes on to its own end. If one cannot be started, neither is run.
+    pub fn run_pair(&self, leader: &Job, follower: &Job) -> [Outcome; 2] {
+        self.try_run_pair(leader, follower).unwrap_or_else(|error| {
+            let outcome = Outcome::not_run(error.to_string());
+            [outcome.clone(), outcome]
+        })
     }
 
-    fn run_in(&self, job: &Job, folder: &PrivateFolder, user: Option<u32>) -> Result<Outcome, RunError> {
+    pub(crate) fn try_run(&self, job: &Job) -> Result<Outcome, RunError> {
+        let place = self.places.take(job, None)?;
+        Ok(outcome(watch(self.start(job, &place, Part::default())?)))
+    }
+
+    pub(crate) fn try_run_pair(&self, leader: &Job, follower: &Job) -> Result<[Outcome; 2], RunError> {
+        let leader_place = self.places.take(leader, None)?;
+        let open_to = follower.folder_open_to_leader.then_some(&leader_place);
+        let follower_place = self.places.take(follower, open_to)?;
+        let [leader_end, follower_end] = channel()?;
+        // The follower starts first: it waits for the leader, not the other way round.
+        let shares_by_group =
+            follower.folder_open_to_leader && follower_place.folder().file_system().is_none();
+        let part = Part { channel: Some(follower_end), follower: None, shares_by_group };
+        let follower_runs = self.start(follower, &follower_place, part)?;
+        let seen = follower.folder_open_to_leader.then_some(&follower_place);
+        let part = Part { channel: Some(leader_end), follower: seen, shares_by_group };
+        match self.start(leader, &leader_place, part) {
+            Ok(leader_runs) => Ok(watch_pair(leader_runs, follower_runs).map(outcome)),
+            Err(error) => {
+                stop(follower_runs);
+                Err(error)
+            }
+        }
+    }
+
+    fn start<'a>(&'a self, job: &'a Job, place: &'a Place, part: Part) -> Result<Running<'a>, RunError> {
         let limits = &job.limits;
-        let name = job.arguments.first().ok_or(RunError::NoProgram)?;
-        let program = find_program(Path::new(name)).map_err(RunError::Program)?;
         let processes = limits.processes > 0;
-        let rule_set = if self.capabilities.landlock > 0 {
-            let rules = self.system.rule_set(folder.path(), &program.readable).map_err(RunError::Rules)?;
-            Some(rules.ok_or(RunError::NoRules)?)
-        } else {
-            None
+        let name = job.arguments.first().ok_or(RunError::NoProgram)?;
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| RunError::NulByte);
+        let (program, readable) = match &job.warm {
+            Some(warm) if warm.knows(name) => (name.into(), warm.readable().to_vec()),
+            Some(_) => return Err(RunError::Unprepared(name.to_string_lossy().into_owned())),
+            None => {
+                let program = find_program(Path::new(name)).map_err(RunError::Program)?;
+                (program.path, program.readable)
+            }
         };
         let (stdin, stdin_writer) = pipe()?;
         let [output, error, report] = [pipe()?, pipe()?, pipe()?];
-        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| RunError::NulByte);
         let plan = Plan {
-            program: text(program.path.as_os_str().as_bytes())?,
+            program: text(program.as_os_str().as_bytes())?,
             arguments: job
                 .arguments
                 .iter()
                 .map(|argument| text(argument.as_bytes()))
                 .collect::<Result<_, _>>()?,
-            environment: environment(folder.path())
-                .iter()
-                .map(|line| text(line))
-                .collect::<Result<_, _>>()?,
-            folder: OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
-                .open(folder.path())
-                .map_err(|source| RunError::Folder { base: folder.path().to_path_buf(), source })?
-                .into(),
-            streams: [stdin, output.1, error.1, report.1],
-            rule_set,
+            environment: environment(place, &part).iter().map(|line| text(line)).collect::<Result<_, _>>()?,
+            namespaces: self.namespaces(place, &part, processes, job.warm.is_some()),
+            user_map: self.capabilities.user_namespace.then_some(&self.user_map),
+            network: if job.warm.is_some() { None } else { self.network.as_ref().map(AsFd::as_fd) },
+            mounts: mounts(place, &part)?,
+            folder: text(place.seen_as().as_os_str().as_bytes())?,
+            rule_set: self.rule_set(place, &part, &readable)?,
             filters: &self.filters[usize::from(processes)],
-            limits: resource_limits(limits, user.is_some()),
-            user,
-            process_namespace: processes && self.capabilities.process_namespace,
+            processes,
+            limits: resource_limits(limits, self.capabilities.own_count()),
+            user: place.user_id(),
+            group: part.shared_group(),
+            file_mask: if part.shares_by_group { 0o007 } else { 0o077 },
+            streams: [stdin, output.1, error.1, report.1].into_iter().chain(part.channel).collect(),
+            kept_capabilities: 0,
+            dies_with_caller: true,
         };
         let started = Instant::now();
-        let child = launch(&plan).map_err(RunError::Launch)?;
-        let group_survives_leader = processes && !plan.process_namespace;
+        let child = match &job.warm {
+            Some(warm) => warm.launch(&plan, limits.wall),
+            None => launch(&plan),
+        }
+        .map_err(RunError::Launch)?;
+        let group_survives_leader = processes && plan.namespaces & libc::CLONE_NEWPID == 0;
         // The child's ends must be closed here, or no pipe would ever end.
         drop(plan);
         let pipes = Pipes {
             stdin: Some(File::from(stdin_writer)),
             outputs: [output.0, error.0, report.0].map(|reader| Some(File::from(reader))),
         };
-        let watched = supervise(child, pipes, &job.stdin, limits, folder, started, group_survives_leader);
-        let [stdout, stderr, report] = watched.outputs;
-        Ok(Outcome { ended: watched.ended, stdout, stderr, report, wall: started.elapsed() })
+        let folder = place.folder();
+        Ok(Running { child, pipes, stdin: &job.stdin, limits, folder, started, group_survives_leader })
+    }
+
+    /// The kinds of namespaces of a run.
+    fn namespaces(&self, place: &Place, part: &Part, processes: bool, warm: bool) -> libc::c_int {
+        let capabilities = &self.capabilities;
+        let own_network = capabilities.network_namespace && self.network.is_none();
+        let attaches = [Some(place), part.follower]
+            .into_iter()
+            .flatten()
+            .any(|place| place.folder().file_system().is_some());
+        [
+            (capabilities.user_namespace, libc::CLONE_NEWUSER),
+            (capabilities.ipc_namespace, libc::CLONE_NEWIPC | libc::CLONE_NEWUTS),
+            // A warm interpreter has left the network already.
+            (own_network && !warm, libc::CLONE_NEWNET),
+            (processes && capabilities.process_namespace, libc::CLONE_NEWPID),
+            (attaches, libc::CLONE_NEWNS),
+        ]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .fold(0, |flags, (_, flag)| flags | flag)
+    }
+
+    fn rule_set(
+        &self,
+        place: &Place,
+        part: &Part,
+        readable: &[PathBuf],
+    ) -> Result<Option<OwnedFd>, RunError> {
+        if self.capabilities.landlock == 0 {
+            return Ok(None);
+        }
+        let followers = part.follower.map(|place| place.folder().path());
+        let writable: Vec<&Path> = [place.folder().path()].into_iter().chain(followers).collect();
+        let rules = self.system.rule_set(&writable, readable).map_err(RunError::Rules)?;
+        rules.ok_or(RunError::NoRules).map(Some)
+    }
+}
+
+/// A run's part in a pair; empty for a run by itself.
+#[derive(Default)]
+struct Part<'a> {
+    /// Its end of the channel.
+    channel: Option<OwnedFd>,
+    /// The follower's place, for a leader to whom its folder is open.
+    follower: Option<&'a Place<'a>>,
+    /// Whether leader and follower both write in a mere folder, which works by the follower's group.
+    shares_by_group: bool,
+}
+
+impl Part<'_> {
+    /// The group that the leader needs to be in: what is made in the follower's folder belongs to it.
+    fn shared_group(&self) -> Option<u32> {
+        if self.shares_by_group { self.follower.and_then(Place::user_id) } else { None }
+    }
+}
+
+/// The file systems to attach.
+fn mounts<'a>(place: &'a Place, part: &Part<'a>) -> Result<Vec<Mount<'a>>, RunError> {
+    let mut mounts = Vec::new();
+    let target = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| RunError::NulByte);
+    if let Some(own) = place.folder().file_system() {
+        mounts.push(Mount { view: own.view.as_fd(), target: target(place.seen_as())? });
+    }
+    if let Some(follower) = part.follower
+        && let Some(view) = follower.folder().file_system().and_then(|system| system.second_view.as_ref())
+    {
+        mounts.push(Mount { view: view.as_fd(), target: target(follower.seen_by_leader())? });
+    }
+    Ok(mounts)
+}
+
+fn outcome(watched: Watched) -> Outcome {
+    let [stdout, stderr, report] = watched.outputs;
+    Outcome {
+        ended: watched.ended,
+        stdout,
+        stderr,
+        report,
+        folder_full: watched.folder_full,
+        wall: watched.wall,
     }
 }
 
 /// Why a job was not run.
 #[derive(Debug, thiserror::Error)]
-enum RunError {
+pub(crate) enum RunError {
     #[error("the job names no program")]
     NoProgram,
     #[error("{0}")]
     Program(io::Error),
+    #[error("{0:?} is no program that the warm interpreter was given")]
+    Unprepared(String),
     #[error("no user id for the run: {0}")]
     User(io::Error),
     #[error("cannot prepare the private folder in {}: {source}", .base.display())]
@@ -175,27 +337,28 @@ enum RunError {
     NoRules,
     #[error("cannot make a pipe: {0}")]
     Pipe(io::Error),
+    #[error("cannot make the channel of a pair: {0}")]
+    Channel(io::Error),
     #[error("an argument contains a NUL byte")]
     NulByte,
     #[error("{0}")]
     Launch(LaunchError),
 }
 
-/// A pipe: reading end, writing end; neither is inherited by other programs that this process starts.
 fn pipe() -> Result<(OwnedFd, OwnedFd), RunError> {
-    let mut ends = [0; 2];
-    // SAFETY: the kernel writes two descriptors into a live array of two.
-    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Err(RunError::Pipe(io::Error::last_os_error()));
-    }
-    // SAFETY: both descriptors are new and owned by nobody else.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+    plan::pipe().map_err(RunError::Pipe)
+}
+
+/// Two connected stream sockets, not inherited by other programs that this process starts.
+fn channel() -> Result<[OwnedFd; 2], RunError> {
+    let (one, other) = UnixStream::pair().map_err(RunError::Channel)?;
+    Ok([one.into(), other.into()])
 }
 
 /// The whole environment of a run.
-fn environment(folder: &Path) -> Vec<Vec<u8>> {
-    let home = folder.as_os_str().as_bytes();
-    vec![
+fn environment(place: &Place, part: &Part) -> Vec<Vec<u8>> {
+    let home = place.seen_as().as_os_str().as_bytes();
+    let mut variables = vec![
         b"PATH=/usr/local/bin:/usr/bin:/bin".to_vec(),
         [b"HOME=", home].concat(),
         [b"TMPDIR=", home].concat(),
@@ -204,137 +367,12 @@ fn environment(folder: &Path) -> Vec<Vec<u8>> {
         b"PYTHONDONTWRITEBYTECODE=1".to_vec(),
         b"PYTHONHASHSEED=0".to_vec(),
         b"PYTHONNOUSERSITE=1".to_vec(),
-    ]
-}
-
-fn resource_limits(limits: &Limits, own_user: bool) -> Vec<(libc::c_int, u64, u64)> {
-    let seconds = limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0);
-    let mut list = vec![
-        // At the soft limit comes SIGXCPU, which a program can catch, a second later SIGKILL.
-        (libc::RLIMIT_CPU as libc::c_int, seconds.max(1), seconds.max(1) + 1),
-        (libc::RLIMIT_AS as libc::c_int, limits.memory_bytes, limits.memory_bytes),
-        (libc::RLIMIT_FSIZE as libc::c_int, limits.file_bytes, limits.file_bytes),
-        (libc::RLIMIT_NOFILE as libc::c_int, 256, 256),
-        (libc::RLIMIT_CORE as libc::c_int, 0, 0),
-        (libc::RLIMIT_MEMLOCK as libc::c_int, 0, 0),
-        (libc::RLIMIT_MSGQUEUE as libc::c_int, 0, 0),
     ];
-    let tasks = if own_user {
-        // The limit counts all tasks of the user, who has no others.
-        Some(1 + u64::from(if limits.processes > 0 { limits.processes } else { THREADS }))
-    } else if limits.processes > 0 {
-        tasks_of_this_user().map(|tasks| tasks + 1 + u64::from(limits.processes))
-    } else {
-        // No process can be started at all, so nothing needs to be counted.
-        None
-    };
-    if let Some(tasks) = tasks {
-        let ceiling = hard_limit(libc::RLIMIT_NPROC as libc::c_int);
-        list.push((libc::RLIMIT_NPROC as libc::c_int, tasks.min(ceiling), tasks.min(ceiling)));
+    if let Some(follower) = part.follower {
+        let path = follower.seen_by_leader().as_os_str().as_bytes();
+        variables.push([FOLLOWER_FOLDER.as_bytes(), b"=", path].concat());
     }
-    // An ordinary user cannot raise what is already lower.
-    for (resource, soft, hard) in &mut list {
-        *hard = (*hard).min(hard_limit(*resource));
-        *soft = (*soft).min(*hard);
-    }
-    list
-}
-
-fn hard_limit(resource: libc::c_int) -> u64 {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit64 into a live local; process 0 is this one.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            std::ptr::null::<u8>(),
-            &mut limit as *mut libc::rlimit64,
-        )
-    };
-    if answer == 0 { limit.rlim_max } else { u64::MAX }
-}
-
-/// Tasks of the caller's real user, counted in `/proc`; `None` where it cannot be read.
-fn tasks_of_this_user() -> Option<u64> {
-    // SAFETY: getuid cannot fail.
-    let user = unsafe { libc::getuid() };
-    let mut tasks = 0;
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        if !entry.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit) {
-            continue;
-        }
-        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
-        let first_number = |key: &str| -> Option<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
-        if first_number("Uid:") == Some(u64::from(user)) {
-            tasks += first_number("Threads:").unwrap_or(1);
-        }
-    }
-    Some(tasks)
-}
-
-/// Where private folders are made: shared memory if it is roomy and can hold programs (a database that syncs its file
-/// then costs nothing), the temporary folder otherwise.
-fn base_folder() -> Result<PathBuf, SandboxError> {
-    const ROOM: u64 = 1 << 30;
-    let memory = PathBuf::from("/dev/shm");
-    if roomy_and_executable(&memory, ROOM) && tempfile::tempdir_in(&memory).is_ok() {
-        return Ok(memory);
-    }
-    let path = std::env::temp_dir();
-    match tempfile::tempdir_in(&path) {
-        Ok(_) => Ok(path),
-        Err(source) => Err(SandboxError::Folder { path, source }),
-    }
-}
-
-fn roomy_and_executable(path: &Path, bytes: u64) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: `path` is a C string, and the kernel fills a live, all-zero statvfs.
-    unsafe {
-        let mut information: libc::statvfs = std::mem::zeroed();
-        libc::statvfs(path.as_ptr(), &mut information) == 0
-            && information.f_flag & libc::ST_NOEXEC == 0
-            && (information.f_bavail as u64).saturating_mul(information.f_frsize as u64) >= bytes
-    }
-}
-
-/// Starts `true` with everything that may not be permitted here, and takes out what fails.
-fn probe() -> Capabilities {
-    let mut capabilities = Capabilities::detect();
-    capabilities.process_namespace = capabilities.separate_user;
-    let Ok(program) = find_program(Path::new("true")) else { return capabilities };
-    let mut job = Job::new([program.path]);
-    loop {
-        job.limits.processes = u32::from(capabilities.process_namespace);
-        let Ok(sandbox) = Sandbox::with(capabilities.clone()) else { return capabilities };
-        match sandbox.try_run(&job) {
-            Err(RunError::Launch(LaunchError { step: Step::Clone, .. }))
-                if capabilities.process_namespace =>
-            {
-                capabilities.process_namespace = false;
-            }
-            Err(
-                RunError::Launch(LaunchError { step: Step::User, .. })
-                | RunError::User(_)
-                | RunError::Folder { .. },
-            ) if capabilities.separate_user => {
-                capabilities.separate_user = false;
-                capabilities.process_namespace = false;
-            }
-            Err(RunError::Launch(LaunchError { step: Step::Landlock, .. })) if capabilities.landlock > 0 => {
-                capabilities.landlock = 0;
-                capabilities.signal_scope = false;
-            }
-            Err(RunError::Launch(LaunchError { step: Step::Seccomp, .. })) if capabilities.seccomp => {
-                capabilities.seccomp = false;
-            }
-            _ => return capabilities,
-        }
-    }
+    variables
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::folder::PrivateFolder;
 use crate::job::{Ended, Limit, Limits};
-use crate::launch::Child;
+use crate::plan::Child;
 
 /// The caller's ends of the pipes.
 pub(crate) struct Pipes {
@@ -20,91 +20,174 @@ pub(crate) struct Pipes {
 pub(crate) struct Watched {
     pub(crate) ended: Ended,
     pub(crate) outputs: [Vec<u8>; 3],
+    /// Whether nothing more would have fitted into the private folder.
+    pub(crate) folder_full: bool,
+    /// Time from the start to the end of the whole process group.
+    pub(crate) wall: Duration,
+}
+
+/// A child with all that is needed to watch it.
+pub(crate) struct Running<'a> {
+    pub(crate) child: Child,
+    pub(crate) pipes: Pipes,
+    pub(crate) stdin: &'a [u8],
+    pub(crate) limits: &'a Limits,
+    pub(crate) folder: &'a PrivateFolder,
+    pub(crate) started: Instant,
+    /// Whether members of the process group can outlive the child.
+    pub(crate) group_survives_leader: bool,
 }
 
 /// How often the size of the private folder is looked at.
 const FOLDER_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Feeds and drains the pipes until the child ends or reaches a limit, kills its group and waits for it.
-pub(crate) fn supervise(
-    child: Child,
-    mut pipes: Pipes,
-    stdin: &[u8],
-    limits: &Limits,
-    folder: &PrivateFolder,
-    started: Instant,
-    group_survives_leader: bool,
-) -> Watched {
-    let mut outputs = [Vec::new(), Vec::new(), Vec::new()];
-    let mut sent = 0;
-    let mut reached = None;
-    let mut next_folder_check = started + FOLDER_INTERVAL;
-    let deadline = started + limits.wall;
-    for file in pipes.stdin.iter().chain(pipes.outputs.iter().flatten()) {
-        set_non_blocking(file);
+/// Watches one child until it ends or reaches a limit.
+pub(crate) fn watch(running: Running) -> Watched {
+    let mut watch = Watch::new(running);
+    while !watch.is_over() {
+        wait_for_events(&[&watch]);
+        watch.advance();
     }
-    if stdin.is_empty() {
-        pipes.stdin = None;
+    watch.finish()
+}
+
+/// Watches a leader and its follower. The leader's end ends the follower; the follower's end is its own affair.
+pub(crate) fn watch_pair(leader: Running, follower: Running) -> [Watched; 2] {
+    let mut leader = Watch::new(leader);
+    let mut follower = Some(Watch::new(follower));
+    let mut follower_end = None;
+    while !leader.is_over() {
+        match &follower {
+            Some(follower) => wait_for_events(&[&leader, follower]),
+            None => wait_for_events(&[&leader]),
+        }
+        leader.advance();
+        if let Some(mut watch) = follower.take() {
+            watch.advance();
+            // Killed at once when it is over: the leader must see the end of the channel now.
+            if watch.is_over() { follower_end = Some(watch.finish()) } else { follower = Some(watch) }
+        }
+    }
+    let leader_end = leader.finish();
+    let follower_end = match (follower_end, follower) {
+        (Some(end), _) => end,
+        (None, Some(watch)) => watch.finish_with_leader(),
+        (None, None) => unreachable!("a watch that is taken and not over is put back"),
+    };
+    [leader_end, follower_end]
+}
+
+/// Kills a child whose run is called off.
+pub(crate) fn stop(running: Running) {
+    Watch::new(running).finish();
+}
+
+/// The state of the watching of one child.
+struct Watch<'a> {
+    running: Running<'a>,
+    outputs: [Vec<u8>; 3],
+    /// Bytes of standard input that the child has taken.
+    sent: usize,
+    reached: Option<Limit>,
+    has_ended: bool,
+    deadline: Instant,
+    next_folder_check: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn new(mut running: Running<'a>) -> Watch<'a> {
+        let pipes = &mut running.pipes;
+        for file in pipes.stdin.iter().chain(pipes.outputs.iter().flatten()) {
+            set_non_blocking(file);
+        }
+        if running.stdin.is_empty() {
+            pipes.stdin = None;
+        }
+        Watch {
+            outputs: [Vec::new(), Vec::new(), Vec::new()],
+            sent: 0,
+            reached: None,
+            has_ended: false,
+            deadline: running.started + running.limits.wall,
+            next_folder_check: running.started + FOLDER_INTERVAL,
+            running,
+        }
     }
 
-    loop {
-        let now = Instant::now();
-        if now >= deadline {
-            reached = Some(Limit::WallClock);
-            break;
-        }
-        if now >= next_folder_check {
-            let allowed = limits.file_bytes.saturating_mul(4);
-            if folder.size(allowed) > allowed {
-                reached = Some(Limit::FileSize);
-                break;
-            }
-            // Looking costs time of ours, so it stays a small share of the run.
-            next_folder_check = Instant::now() + FOLDER_INTERVAL.max(now.elapsed() * 20);
-        }
-        let mut pause = deadline.min(next_folder_check).saturating_duration_since(now);
-        if child.watch.is_none() {
-            pause = pause.min(Duration::from_millis(3));
-        }
-        wait_for_events(&child, &pipes, pause);
+    /// Whether the child has ended or reached a limit.
+    fn is_over(&self) -> bool {
+        self.has_ended || self.reached.is_some()
+    }
 
+    /// How long nothing needs to be looked at unless there is an event.
+    fn pause(&self) -> Duration {
+        let pause = self.deadline.min(self.next_folder_check).saturating_duration_since(Instant::now());
+        if self.running.child.watch.is_none() { pause.min(Duration::from_millis(3)) } else { pause }
+    }
+
+    /// Feeds and drains the pipes and looks at everything that may end the run.
+    fn advance(&mut self) {
+        let pipes = &mut self.running.pipes;
         if let Some(file) = &mut pipes.stdin {
-            match file.write(&stdin[sent..]) {
-                Ok(count) => sent += count,
+            match file.write(&self.running.stdin[self.sent..]) {
+                Ok(count) => self.sent += count,
                 Err(error) if again(&error) => {}
                 // The program does not want to read on; that is its right.
-                Err(_) => sent = stdin.len(),
+                Err(_) => self.sent = self.running.stdin.len(),
             }
-            if sent == stdin.len() {
+            if self.sent == self.running.stdin.len() {
                 pipes.stdin = None;
             }
         }
         // Whether it has ended is asked before the last reading, so that nothing written before the end is lost.
-        let has_ended = has_ended(child.process);
-        if drain(&mut pipes.outputs, &mut outputs, limits.output_bytes) {
-            reached = Some(Limit::Output);
-            break;
+        self.has_ended = has_ended(self.running.child.process);
+        if drain(&mut pipes.outputs, &mut self.outputs, self.running.limits.output_bytes) {
+            self.reached = Some(Limit::Output);
         }
-        if has_ended {
-            break;
+        if self.is_over() {
+            return;
+        }
+        let now = Instant::now();
+        if now >= self.deadline {
+            self.reached = Some(Limit::WallClock);
+        } else if now >= self.next_folder_check {
+            let allowed = self.running.limits.file_bytes.saturating_mul(4);
+            if self.running.folder.size(allowed) > allowed {
+                self.reached = Some(Limit::FileSize);
+            }
+            // Looking costs time of ours, so it stays a small share of the run.
+            self.next_folder_check = Instant::now() + FOLDER_INTERVAL.max(now.elapsed() * 20);
         }
     }
 
-    // SAFETY: the child leads its own group and has not been waited for, so the number still names this group.
-    unsafe { libc::kill(-child.process, libc::SIGKILL) };
-    let (status, usage) = wait(child.process);
-    if group_survives_leader {
-        wait_for_group(child.process);
+    /// Kills what is left of the group and waits for it.
+    fn finish(mut self) -> Watched {
+        let process = self.running.child.process;
+        let limits = self.running.limits;
+        // SAFETY: the child leads its own group and has not been waited for, so the number still names this group.
+        unsafe { libc::kill(-process, libc::SIGKILL) };
+        let (status, usage) = wait(process);
+        if self.running.group_survives_leader {
+            wait_for_group(process);
+        }
+        // What the group wrote in its last moment is still in the pipes.
+        if drain(&mut self.running.pipes.outputs, &mut self.outputs, limits.output_bytes) {
+            self.reached = self.reached.or(Some(Limit::Output));
+        }
+        let ended = match self.reached {
+            Some(limit) => Ended::Killed { limit },
+            None => explain(status, &usage, limits),
+        };
+        let folder_full = self.running.folder.is_full();
+        Watched { ended, outputs: self.outputs, folder_full, wall: self.running.started.elapsed() }
     }
-    // What the group wrote in its last moment is still in the pipes.
-    if drain(&mut pipes.outputs, &mut outputs, limits.output_bytes) {
-        reached = reached.or(Some(Limit::Output));
+
+    /// The same for a follower whose leader has ended. One that was faster keeps its own end.
+    fn finish_with_leader(self) -> Watched {
+        let by_itself = has_ended(self.running.child.process);
+        let watched = self.finish();
+        if by_itself { watched } else { Watched { ended: Ended::WithLeader, ..watched } }
     }
-    let ended = match reached {
-        Some(limit) => Ended::Killed { limit },
-        None => explain(status, &usage, limits),
-    };
-    Watched { ended, outputs }
 }
 
 /// Translates a wait status. A signal that one of the limits explains becomes that limit.
@@ -147,16 +230,19 @@ fn again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Sleeps until a pipe or the child has news, or `pause` is over.
-fn wait_for_events(child: &Child, pipes: &Pipes, pause: Duration) {
+/// Sleeps until a pipe or a child has news, or one of them needs to be looked at anyway.
+fn wait_for_events(watches: &[&Watch]) {
     let entry = |descriptor, events| libc::pollfd { fd: descriptor, events, revents: 0 };
-    let watch = child.watch.as_ref().map_or(-1, OwnedFd::as_raw_fd);
-    let stdin = pipes.stdin.as_ref().map_or(-1, File::as_raw_fd);
-    let mut entries =
-        [entry(watch, libc::POLLIN), entry(stdin, libc::POLLOUT), entry(-1, 0), entry(-1, 0), entry(-1, 0)];
-    for (slot, output) in entries[2..].iter_mut().zip(&pipes.outputs) {
-        // `poll` skips negative descriptors.
-        *slot = entry(output.as_ref().map_or(-1, File::as_raw_fd), libc::POLLIN);
+    // `poll` skips negative descriptors.
+    let number = |file: &Option<File>| file.as_ref().map_or(-1, File::as_raw_fd);
+    let mut entries = Vec::with_capacity(5 * watches.len());
+    let mut pause = Duration::MAX;
+    for watch in watches {
+        pause = pause.min(watch.pause());
+        let running = &watch.running;
+        entries.push(entry(running.child.watch.as_ref().map_or(-1, OwnedFd::as_raw_fd), libc::POLLIN));
+        entries.push(entry(number(&running.pipes.stdin), libc::POLLOUT));
+        entries.extend(running.pipes.outputs.iter().map(|output| entry(number(output), libc::POLLIN)));
     }
     // Rounded up, so that the loop does not spin through the last millisecond.
     let milliseconds = libc::c_int::try_from(pause.as_millis() + 1).unwrap_or(libc::c_int::MAX);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vul2safe_code::Language;
+use vul2safe_range::Level;
 
 use crate::recipe::{SourceKind, SuiteKind};
 
@@ -362,23 +363,79 @@ pub struct DoctorArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum RangeCommand {
-    /// Families with their weakness and their places to go wrong.
-    List,
+    /// Families with their language, their weaknesses and their places to go wrong.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// One task of a family: request, tests, implementations.
     Show {
         /// A family, as `range list` names it.
         family: String,
+        /// Which level [default: held-out-families for a family that is held out, else held-out-names]
+        #[arg(long, value_enum)]
+        level: Option<LevelKind>,
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// A JSON object: a line of `range export` with implementations.
+        #[arg(long)]
+        json: bool,
     },
-    /// Run every implementation of every family against its functional and exploit tests.
+    /// Run every implementation of every family against its functional and exploit tests, site by site.
     Check {
         /// Tasks of each family and level.
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 1, value_parser = at_least_one())]
         per_family: usize,
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Only this family; may be repeated.
+        #[arg(long, value_name = "NAME")]
+        family: Vec<String>,
     },
+    /// Write tasks with their tests as JSON Lines, for evaluation elsewhere.
+    ///
+    /// The reference explains each field, and how to run a task by hand.
+    Export {
+        /// Where to write [default: stdout]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Which levels; may be repeated [default: the three held-out ones]
+        #[arg(long, value_enum)]
+        level: Vec<LevelKind>,
+        /// Tasks of each family and level.
+        #[arg(long, default_value_t = 12, value_parser = at_least_one())]
+        per_family: usize,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// With each task's own secure and vulnerable answers.
+        #[arg(long)]
+        implementations: bool,
+    },
+}
+
+/// A level of the range's tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LevelKind {
+    /// Names and effects of the vulnerability records.
+    Train,
+    /// Names that no record has.
+    HeldOutNames,
+    /// Effects that no record has.
+    HeldOutContexts,
+    /// Families that no record has.
+    HeldOutFamilies,
+}
+
+impl From<LevelKind> for Level {
+    fn from(kind: LevelKind) -> Level {
+        match kind {
+            LevelKind::Train => Level::Train,
+            LevelKind::HeldOutNames => Level::HeldOutNames,
+            LevelKind::HeldOutContexts => Level::HeldOutContexts,
+            LevelKind::HeldOutFamilies => Level::HeldOutFamilies,
+        }
+    }
 }
 
 /// A count of which 0 would do nothing.

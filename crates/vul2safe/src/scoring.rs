@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use vul2safe_code::{Cwe, Language, Severity, blank_comments, parse};
 use vul2safe_corpus::{RepairPair, Tests};
-use vul2safe_judge::{Judge, Submission, TestResult, Verdict, extract_code};
+use vul2safe_judge::{Judge, Submission, TestResult, TestStyle, Verdict, extract_code};
 use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer};
 
 use crate::failure::Result;
@@ -160,6 +160,7 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
             functional: Some(&tests.functional),
             exploit: None,
             processes: tests.processes,
+            style: TestStyle::Calls,
         })),
         _ => None,
     };

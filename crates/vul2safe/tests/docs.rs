@@ -45,6 +45,70 @@ fn the_command_line_page_is_current() {
     assert!(found == expected, "docs/src/reference/command-line.md is out of date; see the top of this test");
 }
 
+/// The families of the range as a Markdown table, with their totals.
+fn families() -> String {
+    use std::collections::BTreeSet;
+    let families = vul2safe_range::families();
+    let mut table =
+        "| family | language | weakness by site (secure + vulnerable variants) | severity | held out | what it does |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+    for family in &families {
+        let sites: Vec<String> = family
+            .sites
+            .iter()
+            .map(|site| format!("`{}` {} ({} + {})", site.name, site.cwe, site.secure, site.vulnerable))
+            .collect();
+        table.push_str(&format!(
+            "| `{}` | {} | {} | {} | {} | {} |\n",
+            family.name,
+            family.language,
+            if family.harmless { "harmless".to_owned() } else { sites.join("<br>") },
+            family.severity.map_or("", |severity| severity.as_str()),
+            if family.held_out { "yes" } else { "" },
+            family.summary
+        ));
+    }
+    let open = || families.iter().filter(|family| !family.harmless);
+    let of = |language| open().filter(|family| family.language == language).count();
+    let cwes: BTreeSet<_> = open().flat_map(|family| &family.sites).map(|site| site.cwe).collect();
+    format!(
+        "{} families that invite a weakness ({} in Python, {} in C) over {} CWEs; {} of them have two or three sites, {} are held out as a whole; {} harmless families.\n\n{table}",
+        open().count(),
+        of(vul2safe_code::Language::Python),
+        of(vul2safe_code::Language::C),
+        cwes.len(),
+        open().filter(|family| family.sites.len() >= 2).count(),
+        open().filter(|family| family.held_out).count(),
+        families.len() - open().count(),
+    )
+}
+
+#[test]
+fn the_table_of_families_is_current() {
+    let path = workspace().join("docs/src/reference/range.md");
+    let page = std::fs::read_to_string(&path).expect("the page");
+    let (start, end) = ("<!-- families -->\n", "<!-- end of families -->");
+    let (before, rest) = page.split_once(start).expect("the mark before the table");
+    let (_, after) = rest.split_once(end).expect("the mark after the table");
+    let expected = format!("{before}{start}\n{}\n{end}{after}", families());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &expected).expect("writable");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == expected, "docs/src/reference/range.md is out of date; see the top of this test");
+}
+
+#[test]
+fn the_range_page_names_every_field_of_an_export() {
+    let page = std::fs::read_to_string(workspace().join("docs/src/reference/range.md")).expect("the page");
+    let task = vul2safe_range::tasks(vul2safe_range::Level::HeldOutNames, 1, 0).remove(0);
+    let line = serde_json::to_value(vul2safe_range::ExportedTask::new(task, true)).expect("JSON");
+    let names: Vec<&String> = line.as_object().expect("an object").keys().collect();
+    assert!(names.len() >= 12, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "docs/src/reference/range.md does not explain {missing:?}");
+}
+
 #[test]
 fn the_recipe_page_names_every_key() {
     let page = std::fs::read_to_string(workspace().join("docs/src/reference/recipe.md")).expect("the page");

@@ -70,6 +70,14 @@ text = " ".join($field.split())
 $put"$event " + text + "$end")
 "#,
                 ),
+                secure(
+                    "replace",
+                    &[],
+                    r#"
+text = $field.replace("\n", " ")
+${put}f"$event {text}$end")
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable("f-string", "representation", &[], r#"${put}f"$event {$field}$end")"#),
@@ -80,6 +88,15 @@ $put"$event " + text + "$end")
                     r#"
 text = $field.strip()
 $put"$event " + text + "$end")
+"#,
+                ),
+                vulnerable(
+                    "text",
+                    "replace",
+                    &[],
+                    r#"
+text = str($field)
+${put}f"$event {text}$end")
 "#,
                 ),
             ],
@@ -98,6 +115,14 @@ $put"$event " + text + "$end")
                     &["import os", "import shlex"],
                     r#"return os.popen("$command " + shlex.quote($field)).read()"#,
                 ),
+                secure(
+                    "run list",
+                    &["import subprocess"],
+                    r#"
+result = subprocess.run(["$command", $field], capture_output=True, text=True)
+return result.stdout
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable(
@@ -113,6 +138,15 @@ return subprocess.check_output(f"$command {$field}", shell=True, text=True)
                     "quote",
                     &["import os"],
                     r#"return os.popen("$command " + $field).read()"#,
+                ),
+                vulnerable(
+                    "run shell",
+                    "run list",
+                    &["import subprocess"],
+                    r#"
+result = subprocess.run("$command " + $field, shell=True, capture_output=True, text=True)
+return result.stdout
+"#,
                 ),
             ],
         },

@@ -56,6 +56,17 @@ with open(f"$folder/{$field}") as file:
     text = file.read()
 "#,
                 ),
+                secure(
+                    "real path",
+                    &["import os"],
+                    r#"
+path = os.path.realpath(os.path.join("$folder", $field))
+if not path.startswith(os.path.realpath("$folder") + os.sep):
+    raise ValueError($field)
+with open(path) as file:
+    text = file.read()
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable(
@@ -76,6 +87,16 @@ with open(f"$folder/{$field}") as file:
     text = file.read()
 "#,
                 ),
+                vulnerable(
+                    "joined path",
+                    "real path",
+                    &["import os"],
+                    r#"
+path = os.path.join("$folder", $field)
+with open(path) as file:
+    text = file.read()
+"#,
+                ),
             ],
         },
         Site {
@@ -84,10 +105,27 @@ with open(f"$folder/{$field}") as file:
             secure: &[
                 secure("html f-string", &["import html"], r#"return f"<$tag>{html.escape(text)}</$tag>""#),
                 secure("html plus", &["import html"], r#"return "<$tag>" + html.escape(text) + "</$tag>""#),
+                secure(
+                    "html text",
+                    &["import html"],
+                    r#"
+text = html.escape(text)
+return "<$tag>%s</$tag>" % text
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable("raw f-string", "html f-string", &[], r#"return f"<$tag>{text}</$tag>""#),
                 vulnerable("raw plus", "html plus", &[], r#"return "<$tag>" + text + "</$tag>""#),
+                vulnerable(
+                    "raw text",
+                    "html text",
+                    &[],
+                    r#"
+text = text.strip()
+return "<$tag>%s</$tag>" % text
+"#,
+                ),
             ],
         },
     ],

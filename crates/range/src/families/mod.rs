@@ -1,5 +1,6 @@
 //! The families, one file each.
 
+mod add_header;
 mod c_copy_part;
 mod c_count_letter;
 mod c_file_start;
@@ -18,29 +19,41 @@ mod c_set_item;
 mod c_set_text;
 mod c_sum_items;
 mod c_sum_parts;
+mod call_action;
 mod clamp_number;
 mod command_log;
 mod count_rows;
 mod evaluate_text;
+mod export_row;
 mod file_mode;
 mod file_page;
+mod fill_template;
 mod group_rows;
+mod hash_password;
 mod host_check;
 mod join_values;
 mod load_object;
 mod log_line;
+mod longest_value;
 mod make_token;
+mod match_words;
+mod open_session;
 mod path_change;
 mod path_read;
+mod read_body;
 mod redirect;
 mod render_html;
 mod run_command;
+mod signed_value;
 mod sort_rows;
 mod sql_change;
 mod sql_lookup;
 mod sql_page;
+mod temporary_file;
 mod token_row;
 mod total_rows;
+mod unique_values;
+mod update_record;
 
 /// What a family file needs.
 mod prelude {
@@ -54,7 +67,7 @@ mod prelude {
 
 use crate::family::Family;
 
-/// Every family: those with one place to go wrong, those with two, and the harmless ones.
+/// Every family: those with one place to go wrong, those with several, and the harmless ones.
 pub(crate) static FAMILIES: &[&Family] = &[
     &sql_lookup::FAMILY,
     &sql_change::FAMILY,
@@ -69,6 +82,15 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &log_line::FAMILY,
     &file_mode::FAMILY,
     &host_check::FAMILY,
+    &temporary_file::FAMILY,
+    &read_body::FAMILY,
+    &match_words::FAMILY,
+    &add_header::FAMILY,
+    &update_record::FAMILY,
+    &call_action::FAMILY,
+    &hash_password::FAMILY,
+    &signed_value::FAMILY,
+    &fill_template::FAMILY,
     &c_label_text::FAMILY,
     &c_replace_text::FAMILY,
     &c_name_at::FAMILY,
@@ -85,6 +107,8 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &file_page::FAMILY,
     &token_row::FAMILY,
     &command_log::FAMILY,
+    &export_row::FAMILY,
+    &open_session::FAMILY,
     &c_read_record::FAMILY,
     &c_make_rows::FAMILY,
     &c_log_line::FAMILY,
@@ -94,6 +118,8 @@ pub(crate) static FAMILIES: &[&Family] = &[
     &group_rows::FAMILY,
     &sort_rows::FAMILY,
     &clamp_number::FAMILY,
+    &unique_values::FAMILY,
+    &longest_value::FAMILY,
     &c_sum_items::FAMILY,
     &c_count_letter::FAMILY,
     &c_largest_item::FAMILY,

@@ -54,6 +54,14 @@ query = "SELECT $field FROM $table WHERE $column = ?"
 row = db.execute(query, ($column,)).fetchone()
 "#,
                 ),
+                secure(
+                    "named",
+                    &[],
+                    r#"
+rows = db.execute("SELECT $field FROM $table WHERE $column = :$column", {"$column": $column})
+row = rows.fetchone()
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable(
@@ -73,6 +81,15 @@ query = "SELECT $field FROM $table WHERE $column = '" + $column + "'"
 row = db.execute(query).fetchone()
 "#,
                 ),
+                vulnerable(
+                    "query percent",
+                    "named",
+                    &[],
+                    r#"
+rows = db.execute("SELECT $field FROM $table WHERE $column = '%s'" % $column)
+row = rows.fetchone()
+"#,
+                ),
             ],
         },
         Site {
@@ -81,10 +98,27 @@ row = db.execute(query).fetchone()
             secure: &[
                 secure("html f-string", &["import html"], r#"return f"<$tag>{html.escape(row[0])}</$tag>""#),
                 secure("html plus", &["import html"], r#"return "<$tag>" + html.escape(row[0]) + "</$tag>""#),
+                secure(
+                    "html text",
+                    &["import html"],
+                    r#"
+text = html.escape(row[0])
+return "<$tag>%s</$tag>" % text
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable("raw f-string", "html f-string", &[], r#"return f"<$tag>{row[0]}</$tag>""#),
                 vulnerable("raw plus", "html plus", &[], r#"return "<$tag>" + row[0] + "</$tag>""#),
+                vulnerable(
+                    "raw text",
+                    "html text",
+                    &[],
+                    r#"
+text = str(row[0])
+return "<$tag>%s</$tag>" % text
+"#,
+                ),
             ],
         },
     ],

@@ -54,6 +54,15 @@ token = "".join(secrets.choice("$letters") for _ in range($length))
 token = "".join(random.SystemRandom().choices("$letters", k=$length))
 "#,
                 ),
+                secure(
+                    "loop",
+                    &["import secrets"],
+                    r#"
+token = ""
+for _ in range($length):
+    token += secrets.choice("$letters")
+"#,
+                ),
             ],
             vulnerable: &[
                 vulnerable(
@@ -72,6 +81,16 @@ token = "".join(random.choice("$letters") for _ in range($length))
 token = "".join(random.choices("$letters", k=$length))
 "#,
                 ),
+                vulnerable(
+                    "random loop",
+                    "loop",
+                    &["import random"],
+                    r#"
+token = ""
+for _ in range($length):
+    token += random.choice("$letters")
+"#,
+                ),
             ],
         },
         Site {
@@ -85,6 +104,14 @@ token = "".join(random.choices("$letters", k=$length))
                     r#"
 query = "INSERT INTO $table VALUES (?, ?)"
 db.execute(query, ($column, token))
+"#,
+                ),
+                secure(
+                    "named",
+                    &[],
+                    r#"
+row = {"$column": $column, "token": token}
+db.execute("INSERT INTO $table VALUES (:$column, :token)", row)
 "#,
                 ),
             ],
@@ -102,6 +129,15 @@ db.execute(query, ($column, token))
                     r#"
 query = "INSERT INTO $table VALUES ('%s', '%s')" % ($column, token)
 db.execute(query)
+"#,
+                ),
+                vulnerable(
+                    "row plus",
+                    "named",
+                    &[],
+                    r#"
+row = "'" + $column + "', '" + token + "'"
+db.execute("INSERT INTO $table VALUES (" + row + ")")
 "#,
                 ),
             ],

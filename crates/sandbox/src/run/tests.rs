@@ -3,12 +3,19 @@
 
 use super::*;
 use crate::Ended;
+use crate::job::Limits;
+use crate::resources::hard_limit;
 
 const UNPROTECTED: Capabilities = Capabilities {
     landlock: 0,
     seccomp: false,
     separate_user: false,
+    user_namespace: false,
     process_namespace: false,
+    network_namespace: false,
+    ipc_namespace: false,
+    private_file_system: false,
+    open_file_system: false,
     signal_scope: false,
 };
 
