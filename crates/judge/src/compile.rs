@@ -149,7 +149,8 @@ impl Compiler {
         const PROBE: &str = "echo 'int x;' > probe\ncompiler=$1\nkind=$2\nshift 2\nfor flag in \"$@\"; do\n\
                              \"$compiler\" -O1 \"$flag\" -x \"$kind\" -c probe -o probe.o 2>/dev/null && echo \"$flag\"\ndone\n\
                              \"$compiler\" -O1 -fPIC -w -x c -c guard.c -o guard.o && cat guard.o >&3\n";
-        let mut job = job(vec!["sh".into(), "-c".into(), PROBE.into(), "sh".into(), name.into(), kind.into()]);
+        let mut job =
+            job(vec!["sh".into(), "-c".into(), PROBE.into(), "sh".into(), name.into(), kind.into()]);
         job.arguments.extend(PROTECTIONS.iter().map(Into::into));
         job.files.push(("guard.c".into(), GUARD.as_bytes().to_vec()));
         let outcome = sandbox.run(&job);
@@ -174,8 +175,10 @@ impl Compiler {
         surroundings: &Surroundings,
     ) -> Result<Vec<u8>, Uncompiled> {
         let (open, close) = if self.kind == "c++" { ("extern \"C\" {\n", "\n}\n") } else { ("", "\n") };
-        let head =
-            format!("#define _GNU_SOURCE\n{INCLUDES}{open}#line 1 \"tests\"\n{}{close}", surroundings.prototypes);
+        let head = format!(
+            "#define _GNU_SOURCE\n{INCLUDES}{open}#line 1 \"tests\"\n{}{close}",
+            surroundings.prototypes
+        );
         let mut arguments: Vec<OsString> = vec![
             "sh".into(),
             "-c".into(),
@@ -218,7 +221,8 @@ impl Compiler {
                     return Err(Uncompiled::NotRun(format!("the compiler failed: {first}")));
                 }
                 // A prototype that does not end is seen where the answer begins, so the tests' text is tried alone.
-                let alone = vec![("tests.source".to_string(), format!("{head}int vul2safe_end;\n").into_bytes())];
+                let alone =
+                    vec![("tests.source".to_string(), format!("{head}int vul2safe_end;\n").into_bytes())];
                 let arguments = [self.name, "-fsyntax-only", "-w", "-x", self.kind, "tests.source"];
                 let outcome = sandbox.run(&Job { files: alone, ..job(arguments.map(Into::into).to_vec()) });
                 if outcome.ended != (Ended::Exited { code: 0 }) {

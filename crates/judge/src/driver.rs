@@ -128,7 +128,8 @@ pub(crate) struct Told {
 
 impl Told {
     pub(crate) fn new([tester, answer]: &[Outcome; 2], nonces: &[String]) -> Told {
-        let complaint = String::from_utf8_lossy(&tester.stderr).lines().last().unwrap_or_default().to_string();
+        let complaint =
+            String::from_utf8_lossy(&tester.stderr).lines().last().unwrap_or_default().to_string();
         let mut told = Told {
             syntax: None,
             results: HashMap::new(),
@@ -233,7 +234,9 @@ impl Told {
     /// A test without a report: the tester ended before or inside it.
     fn unreported(&self, index: usize, test: String, set: Set) -> TestResult {
         if self.last_started.is_none() && !matches!(self.ended, Ended::Killed { .. }) {
-            return TestResult::NotRun { why: format!("the tester failed: {} {}", how(&self.ended), self.complaint) };
+            return TestResult::NotRun {
+                why: format!("the tester failed: {} {}", how(&self.ended), self.complaint),
+            };
         }
         match (&self.ended, set) {
             (Ended::Killed { limit: Limit::WallClock | Limit::Cpu }, _) => {

@@ -28,7 +28,9 @@ impl Program {
             Program::Answer => &[include_str!("python/answer.py")],
             Program::CompiledAnswer => &[PROTOTYPES, include_str!("python/answer_c.py")],
         };
-        [&[include_str!("python/boundary.py"), include_str!("python/references.py")], parts].concat().join("\n\n")
+        [&[include_str!("python/boundary.py"), include_str!("python/references.py")], parts]
+            .concat()
+            .join("\n\n")
     }
 
     /// The compiled program's file in the private folder.
@@ -60,11 +62,53 @@ enum Start {
 
 /// What a warm interpreter loads before its first copy: what answers and tests most often import.
 const MODULES: &[&str] = &[
-    "ast", "base64", "bisect", "collections", "contextlib", "copy", "csv", "ctypes", "dataclasses", "datetime",
-    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "hmac", "html", "io", "itertools", "json",
-    "logging", "math", "operator", "os", "pathlib", "pickle", "random", "re", "resource", "secrets", "shlex", "shutil",
-    "sqlite3", "statistics", "string", "struct", "subprocess", "tempfile", "textwrap", "threading", "time", "types",
-    "typing", "urllib.parse", "uuid",
+    "ast",
+    "base64",
+    "bisect",
+    "collections",
+    "contextlib",
+    "copy",
+    "csv",
+    "ctypes",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "glob",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "io",
+    "itertools",
+    "json",
+    "logging",
+    "math",
+    "operator",
+    "os",
+    "pathlib",
+    "pickle",
+    "random",
+    "re",
+    "resource",
+    "secrets",
+    "shlex",
+    "shutil",
+    "sqlite3",
+    "statistics",
+    "string",
+    "struct",
+    "subprocess",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "types",
+    "typing",
+    "urllib.parse",
+    "uuid",
 ];
 
 impl Interpreter {

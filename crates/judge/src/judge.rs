@@ -172,8 +172,7 @@ impl Judge {
         let both = |tests: Option<&str>, result: TestResult| tests.map_or(TestResult::Absent, |_| result);
         if submission.style == TestStyle::Script && language != Language::Python {
             let why = || TestResult::NotRun { why: format!("a script cannot call {language}") };
-            let (functional, exploit) =
-                (both(submission.functional, why()), both(submission.exploit, why()));
+            let (functional, exploit) = (both(submission.functional, why()), both(submission.exploit, why()));
             return Verdict { parses: true, functional, exploit, findings };
         }
         if submission.functional.is_none() && submission.exploit.is_none() && language != Language::Python {

@@ -91,9 +91,15 @@ fn an_overflow_by_one_byte_is_an_attack_that_worked() {
         ("return snprintf(out, size, \"%s\", name);", SECURE),
         // Sixteen characters and the NUL.
         ("strcpy(out, name);\nreturn (int)strlen(name);", VULNERABLE),
-        ("size_t i;\nfor (i = 0; i <= size && name[i]; i++) out[i] = name[i];\nout[i] = 0;\nreturn (int)i;", VULNERABLE),
+        (
+            "size_t i;\nfor (i = 0; i <= size && name[i]; i++) out[i] = name[i];\nout[i] = 0;\nreturn (int)i;",
+            VULNERABLE,
+        ),
         // In front of the buffer.
-        ("strncpy(out, name, size);\nout[strlen(name) > 15 ? -1 : 15] = name[0] ? (char)0xAA : 0;\nreturn (int)strlen(name);", VULNERABLE),
+        (
+            "strncpy(out, name, size);\nout[strlen(name) > 15 ? -1 : 15] = name[0] ? (char)0xAA : 0;\nreturn (int)strlen(name);",
+            VULNERABLE,
+        ),
     ] {
         let answer = format!("{start}{body}\n}}\n");
         let mut functional = COPY.to_string();
@@ -343,7 +349,13 @@ def test_own_process(answer):
     assert_eq!(verdict.functional, TestResult::Passed { tests: 2 }, "{verdict:?}");
     assert_eq!(verdict.exploit, TestResult::Passed { tests: 2 });
     // What the interface does not offer is the tests' mistake.
-    for call in ["answer.low(256)", "answer.low(b'ab')", "answer.low()", "answer.nothing()", "answer.buffer(2).write(b'abc')"] {
+    for call in [
+        "answer.low(256)",
+        "answer.low(b'ab')",
+        "answer.low()",
+        "answer.nothing()",
+        "answer.buffer(2).write(b'abc')",
+    ] {
         let wrong = format!("C = '''uint8_t low(uint8_t x);'''\ndef test_x(answer):\n    {call}\n");
         let Some(verdict) = judge(Language::C, answer, &wrong, &wrong) else { return };
         assert!(matches!(verdict.functional, TestResult::NotRun { .. }), "{call}: {verdict:?}");
@@ -356,7 +368,9 @@ fn reading_past_the_end_of_an_argument_crashes() {
     let functional = "C = '''int f(const char *s, size_t n);'''\ndef test_f(answer):\n    assert answer.f(b'abc', 3) == 294\n";
     let exploit = "C = '''int f(const char *s, size_t n);'''\ndef test_f(answer):\n    answer.f(b'abc', 5)\n";
     let sum = |condition: &str| {
-        format!("int f(const char *s, size_t n) {{ int t = 0; for (size_t i = 0; {condition}; i++) t += s[i]; return t; }}\n")
+        format!(
+            "int f(const char *s, size_t n) {{ int t = 0; for (size_t i = 0; {condition}; i++) t += s[i]; return t; }}\n"
+        )
     };
     check(&sum("i < n && s[i]"), functional, exploit, SECURE);
     check(&sum("i < n"), functional, exploit, VULNERABLE);
@@ -366,9 +380,9 @@ fn reading_past_the_end_of_an_argument_crashes() {
 fn cpp_answers_are_called_by_their_c_names() {
     let answer = "#include <string>\n#include <vector>\nint total(const int *v, size_t n) {\n  std::vector<int> c(v, v + n);\n  int t = 0;\n  \
                   for (int x : c) t += x;\n  std::string s(40, 'x');\n  return t + (int)s.size() - 40;\n}\n";
-    let functional =
-        "C = '''int total(const int *v, size_t n);'''\ndef test_f(answer):\n    assert answer.total([1, 2], 2) == 3\n";
-    let exploit = "C = '''int total(const int *v, size_t n);'''\ndef test_f(answer):\n    answer.total([1], 2)\n";
+    let functional = "C = '''int total(const int *v, size_t n);'''\ndef test_f(answer):\n    assert answer.total([1, 2], 2) == 3\n";
+    let exploit =
+        "C = '''int total(const int *v, size_t n);'''\ndef test_f(answer):\n    answer.total([1], 2)\n";
     let Some(verdict) = judge(Language::Cpp, answer, functional, exploit) else { return };
     assert_eq!((verdict.functional(), verdict.vulnerable()), (YES, YES), "{verdict:?}");
 }

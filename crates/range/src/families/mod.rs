@@ -60,7 +60,7 @@ mod prelude {
     pub(super) use vul2safe_code::Severity;
 
     pub(super) use crate::family::{
-        C, Family, ONE_C_FUNCTION, ONE_FUNCTION, PYTHON, Site, context, held_out, secure, vulnerable,
+        C, Family, ONE_FUNCTION, PYTHON, Site, context, held_out, secure, vulnerable,
     };
     pub(super) use crate::names;
 }
