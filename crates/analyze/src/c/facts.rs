@@ -53,6 +53,8 @@ pub(crate) struct Facts<'t> {
     pub parameters: Vec<Parameter<'t>>,
     pub locals: HashMap<&'t str, Local<'t>>,
     pub comparisons: Vec<Comparison<'t>>,
+    /// Which comparisons have this text on a side, casts aside.
+    sides: HashMap<&'t str, Vec<usize>>,
     /// The loop in whose head a comparison stands, by the comparison's node.
     loop_heads: HashMap<usize, Node<'t>>,
     /// Conditions of branches and loops, operands of `&&`, `||` and `!`, and what is asserted.
@@ -71,6 +73,7 @@ impl<'t> Facts<'t> {
             parameters: parameters(parsed, function),
             locals: HashMap::new(),
             comparisons: Vec::new(),
+            sides: HashMap::new(),
             loop_heads: HashMap::new(),
             conditions: Vec::new(),
             calls,
@@ -132,6 +135,10 @@ impl<'t> Facts<'t> {
                     "<" | "<=" | ">" | ">=" | "==" | "!=" => {
                         let of_loop = self.loop_heads.get(&node.id()).copied();
                         let operator = self.parsed.node_text(operator);
+                        for side in [left, right] {
+                            let text = self.parsed.node_text(bare(side));
+                            self.sides.entry(text).or_default().push(self.comparisons.len());
+                        }
                         self.comparisons.push(Comparison { left, operator, right, of_loop });
                     }
                     _ => {}
@@ -240,7 +247,8 @@ impl<'t> Facts<'t> {
         &self,
         name: &str,
     ) -> impl Iterator<Item = (&'static str, Node<'t>, Node<'t>, &Comparison<'t>)> {
-        self.comparisons.iter().filter_map(move |comparison| {
+        self.sides.get(name).into_iter().flatten().filter_map(move |&index| {
+            let comparison = self.comparisons.get(index)?;
             let (left, right) = (comparison.left, comparison.right);
             let operator = |turned: bool| match (comparison.operator, turned) {
                 ("<", false) | (">", true) => "<",

@@ -1,5 +1,6 @@
 //! Snippets by rule, for C.
 
+use proptest::prelude::*;
 use vul2safe_code::{Language, MAXIMUM_DEPTH, parse};
 
 use crate::analyze;
@@ -352,3 +353,82 @@ fn many_deep_blocks_are_not_walked_again_for_each_block_around_them() {
     let deep = format!("int f(){}{}\n", "{".repeat(60_000), "}".repeat(60_000));
     assert!(parse(Language::C, &deep).is_err());
 }
+
+#[test]
+fn long_conditions_and_sums_are_survived() {
+    let many = MAXIMUM_DEPTH / 2;
+    for body in [
+        format!("const char *p = strchr(s, '='); if ({}s) return 0; return atoi(p);", "s && ".repeat(many)),
+        format!("int at = {}i; return t[at];", "i + ".repeat(many)),
+        format!("int k = i; {} return t[k];", "if (k < 3) i++; t[k] = 1; ".repeat(many / 10)),
+    ] {
+        let text = format!("int f(const char *s, int i) {{ int t[3]; {body} }}");
+        let parsed = parse(Language::C, &text).unwrap();
+        assert!(parsed.is_clean());
+        analyze(&parsed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_text_gives_findings_inside_it(parts in prop::collection::vec(prop::sample::select(PARTS), 0..40)) {
+        for text in [parts.concat(), format!("void f(char *out, int size, const char *d, int n) {{ {} }}", parts.concat())] {
+            if let Ok(parsed) = parse(Language::C, &text) {
+                for finding in analyze(&parsed) {
+                    prop_assert!(finding.span.text(&text).is_some_and(|found| !found.is_empty()));
+                }
+            }
+        }
+    }
+}
+
+const PARTS: &[&str] = &[
+    "int f(char *out, size_t size, const unsigned char *data, int length) {\n",
+    "char line[8];\n",
+    "char *p = malloc(n * size);\n",
+    "size_t n = d[0];\n",
+    "memcpy(out, d + 1, n);\n",
+    "strncat(",
+    "sprintf(line, \"%.*s\", ",
+    "snprintf(line, 8, \"a/%s\", d);\n",
+    "fopen(line, \"r\");\n",
+    "fwrite(line, 1, sizeof line, out);\n",
+    "if (",
+    "for (int i = 0; i <= size; i++) ",
+    "while (",
+    "out[i] = ",
+    "out[",
+    "]",
+    "*out++ = ",
+    "free(p);\n",
+    "break;\n",
+    "return ",
+    "strchr(d, ",
+    "'='",
+    "system(line)",
+    "isalnum(*d)",
+    "strlen(d) > 8",
+    "size",
+    "n",
+    "(unsigned) n < ",
+    "sum / n",
+    " + ",
+    " && ",
+    " ? ",
+    " : ",
+    ", ",
+    ")",
+    "(",
+    ";\n",
+    "{",
+    "}",
+    "= ",
+    "-",
+    "0",
+    "é",
+    "\"",
+    "/* ",
+    " */",
+];
