@@ -104,6 +104,7 @@ impl<'a> Flow<'a> {
         self.check_file_call(&call);
         self.check_secret_call(&call);
         self.check_web_call(&call);
+        self.check_text_call(&call);
         self.grow_container(&call, environment);
         self.remember_query(&call, environment);
         let mut value = self.result(&call);

@@ -10,6 +10,7 @@ mod results;
 mod sinks_data;
 mod sinks_files;
 mod sinks_secrets;
+mod sinks_text;
 mod sinks_web;
 mod strings;
 mod value;

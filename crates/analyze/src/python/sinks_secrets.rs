@@ -133,6 +133,7 @@ impl Flow<'_> {
 
     pub fn check_comparison(&mut self, node: Node<'_>, values: &[Value]) {
         self.check_host_comparison(node);
+        self.check_signature_membership(node, values);
         let (Some(left), Some(right)) = (node.named_child(0), node.named_child(1)) else { return };
         if node.named_child_count() != 2 || !matches!(self.text_between(left, right), "==" | "!=") {
             return;

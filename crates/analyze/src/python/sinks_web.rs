@@ -109,7 +109,9 @@ impl Flow<'_> {
         }
         let redirects = names_any(&self.function, &["redirect", "next", "return", "goto"]);
         let by_function = redirects && !value.is_list && is_free_target(value, true);
-        if value.built.is_none() && (by_function || is_page_or_default(value)) {
+        // Beside the page, other elements of a list may have been built.
+        let as_it_is = value.built.is_none() || value.is_list;
+        if as_it_is && (by_function || is_page_or_default(value)) {
             self.report(
                 "open-redirect",
                 None,

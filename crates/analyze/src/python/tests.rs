@@ -29,6 +29,122 @@ fn check(rule: &str, parameters: &str, vulnerable: &[&str], secure: &[&str]) {
 }
 
 #[test]
+fn regex_backtracking() {
+    let long =
+        |pattern: &str| format!("import re\ndef f(text):\n    return re.fullmatch(r\"{pattern}\", text)\n");
+    let slow = [
+        r"(\w+,?)+",
+        r"(\w+)*",
+        r"^([a-z]+)+$",
+        r"(\w*,?\w+)+",
+        r"(\w+|\w+,)+",
+        r"(?:\d+\.?){2,}",
+        r"x(a+)+y",
+        r"((a+)b?)*",
+        r"(?P<n>[^)]+)*",
+    ];
+    let quick = [
+        r"\w+(,\w+)*",
+        r"(\w+,)+",
+        r"[a-z]+",
+        r"(a+b+)+",
+        r"(\w+\s)*",
+        r"(\w)+",
+        r"(?=(a+)+)",
+        r"[(\w+)*]+",
+        r"\(\w+\)*",
+        r"(a++)+",
+        r"(",
+        r"a**",
+        r"[",
+    ];
+    let (slow, quick) = (slow.map(long), quick.map(long));
+    check(
+        "regex-backtracking",
+        "text",
+        &slow.each_ref().map(String::as_str),
+        &quick.each_ref().map(String::as_str),
+    );
+}
+
+#[test]
+fn reflection() {
+    check(
+        "reflection",
+        "device, name",
+        &[
+            "return getattr(device, name)()",
+            "method = getattr(device, name)\nreturn method(1)",
+            "import operator\nreturn operator.methodcaller(name)(device)",
+        ],
+        &[
+            "return getattr(device, 'start')()",
+            "return getattr(device, name)",
+            "if name not in ('start', 'stop'):\n    raise ValueError(name)\nreturn getattr(device, name)()",
+            "method = getattr(device, name) if name in ('start', 'stop') else None\nreturn method()",
+            "return getattr(device, 'do_' + name)()",
+            "actions = {'start': device.start}\nreturn actions[name]()",
+        ],
+    );
+}
+
+#[test]
+fn template_format() {
+    check(
+        "template-format",
+        "template, user",
+        &["return template.format(user=user)", "values = {'user': user}\nreturn template.format_map(values)"],
+        &[
+            "return template.replace('{user.name}', user.name)",
+            "return 'Dear {user.name}'.format(user=user)",
+            "return template.format(count=1)",
+        ],
+    );
+}
+
+#[test]
+fn header_injection() {
+    check(
+        "header-injection",
+        "headers, name",
+        &[
+            r#"headers.append(f"X-Name: {name}\r\n")"#,
+            r#"headers.append("X-Name: " + name + "\r\n")"#,
+            "line = name.strip()\nheaders.append(\"X-Name: %s\\r\\n\" % line)",
+        ],
+        &[
+            r#"headers.append("X-Name: red\r\n")"#,
+            "if \"\\r\" in name or \"\\n\" in name:\n    raise ValueError(name)\nheaders.append(f\"X-Name: {name}\\r\\n\")",
+            "name = name.replace(\"\\r\", \"\").replace(\"\\n\", \"\")\nheaders.append(\"X-Name: \" + name + \"\\r\\n\")",
+            "headers.append(name)",
+        ],
+    );
+}
+
+#[test]
+fn partial_signature() {
+    let text = |check: &str| {
+        format!(
+            "import hmac\ndef f(key, text, mark):\n    right = hmac.new(key, text, 'sha256').hexdigest()\n    return {check}\n"
+        )
+    };
+    let flawed = [
+        "right.startswith(mark)",
+        "mark in right",
+        "mark not in right",
+        "all(a == b for a, b in zip(mark, right))",
+    ];
+    let right = ["hmac.compare_digest(mark, right)", "text.startswith(mark)", "mark in text"];
+    let (flawed, right) = (flawed.map(text), right.map(text));
+    check(
+        "partial-signature",
+        "",
+        &flawed.each_ref().map(String::as_str),
+        &right.each_ref().map(String::as_str),
+    );
+}
+
+#[test]
 fn sql_injection() {
     check(
         "sql-injection",
