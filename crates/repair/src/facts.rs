@@ -13,7 +13,8 @@ pub(crate) struct Facts {
     pub(crate) language: &'static str,
     /// `function` or `method`.
     pub(crate) noun: &'static str,
-    /// `find(db, name)`, without `self`; in C and C++ with types where both sides agree on them.
+    /// `find(db, name)`, without `self`; in C and C++ with the types, without which nobody can call it:
+    /// `int copy(char *to, size_t size)`.
     pub(crate) signature: String,
     /// The head of the definition as it stands in the code, e.g. `def find(db, name):`.
     pub(crate) header: String,
@@ -48,9 +49,7 @@ impl Facts {
                 Language::Cpp => "C++",
             },
             noun: if after.is_method { "method" } else { "function" },
-            signature: typed_signature(draft, before, after).unwrap_or_else(|| {
-                format!("{}({})", after.name, asked_parameters(after).collect::<Vec<_>>().join(", "))
-            }),
+            signature: signature(draft, before, after),
             header: after.signature.text(&draft.secure).unwrap_or_default().trim().to_owned(),
             purpose,
             detail: if documented { None } else { detail(draft, before, after) },
@@ -64,18 +63,23 @@ impl Facts {
 /// Longer heads do not fit into a sentence.
 const LONGEST_SIGNATURE: usize = 160;
 
-/// The head of a C function on one line: without the types nobody could answer. Not where the sides differ in it, as
-/// another type may be the whole repair.
-fn typed_signature(draft: &Draft, before: &Function, after: &Function) -> Option<String> {
-    if draft.record.language == Language::Python {
-        return None;
-    }
-    let head = |text: &str, function: &Function| -> Option<String> {
-        Some(function.signature.text(text)?.split_whitespace().collect::<Vec<_>>().join(" "))
+/// How a request names the function. Types are left out where the sides differ in them, as another type may be the whole
+/// repair.
+fn signature(draft: &Draft, before: &Function, after: &Function) -> String {
+    let declared = |text: &str, function: &Function| -> Option<String> {
+        let words = function.signature.text(text)?.split_whitespace();
+        let asked = words.filter(|word| !matches!(*word, "static" | "inline" | "extern"));
+        Some(asked.collect::<Vec<_>>().join(" "))
     };
-    let typed = head(&draft.secure, after)?;
-    let agreed = head(&draft.record.vulnerable, before)? == typed;
-    (agreed && typed.len() <= LONGEST_SIGNATURE && speakable(draft, &typed)).then_some(typed)
+    let typed = declared(&draft.secure, after).filter(|typed| {
+        draft.record.language != Language::Python
+            && !typed.is_empty()
+            && typed.len() <= LONGEST_SIGNATURE
+            && declared(&draft.record.vulnerable, before).as_ref() == Some(typed)
+    });
+    typed.unwrap_or_else(|| {
+        format!("{}({})", after.name, asked_parameters(after).collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// Whether a prompt may say this.
