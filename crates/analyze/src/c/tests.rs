@@ -256,12 +256,14 @@ fn pointers() {
         &[
             "int f(char *p, int n) { while (n--) { if (n == 3) { free(p); break; } } free(p); return n; }",
             "int f(char *p, int n) { for (; n; n--) { if (n == 3) { free(p); continue; } } free(p); return n; }",
+            "int f(char *p) { for (char *q = strtok(p, \",\"); q; q = strtok(NULL, \",\")) { free(q); } free(p); return 1; }",
         ],
         &[
             "int f(char *p, int n) { while (n--) { if (n == 3) { free(p); return 0; } } free(p); return n; }",
             "int f(char *p, int n) { while (n--) { if (n == 3) { free(p); p = NULL; break; } } free(p); return n; }",
             "int f(char *p, int n) { while (n--) { if (n == 3) { free(p); break; } } p = NULL; free(p); return n; }",
             "int f(char *p, int n) { while (n--) { char *q = strdup(p); free(q); } free(p); return n; }",
+            "int f(char *p) { char *q = strchr(p, ','); if (q) use(q); free(p); return 1; }",
         ],
     );
     check_functions(
