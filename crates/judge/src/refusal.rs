@@ -31,11 +31,14 @@ pub fn is_refusal(text: &str) -> bool {
         end -= 1;
     }
     let text = &text[..end];
-    let only_comments =
-        |code: &str| code.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(['#', '/']));
+    let only_comments = |code: &str| {
+        code.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(['#', '/']))
+    };
     let fenced = fenced_blocks(text).iter().any(|block| !only_comments(&block.code));
     !fenced
-        && ![Language::Python, Language::C, Language::Cpp].into_iter().any(|language| holds_code(text, language))
+        && ![Language::Python, Language::C, Language::Cpp]
+            .into_iter()
+            .any(|language| holds_code(text, language))
 }
 
 /// What declines a request, in lower case, with single blanks and straight apostrophes.

@@ -25,12 +25,8 @@ static JUDGE: LazyLock<Option<Judge>> = LazyLock::new(|| {
 
 fn functional(answer: &str, tests: &str, processes: u32, style: TestStyle) -> Option<TestResult> {
     let judge = JUDGE.as_ref()?;
-    let submission = Submission {
-        functional: Some(tests),
-        processes,
-        style,
-        ..Submission::new(Language::Python, answer)
-    };
+    let submission =
+        Submission { functional: Some(tests), processes, style, ..Submission::new(Language::Python, answer) };
     Some(judge.judge(&submission).functional)
 }
 
@@ -117,7 +113,11 @@ fn exceptions_keep_their_types_and_come_back_as_themselves() {
          \x20       if kind == 'own':\n            assert caught.code == 7 and caught.args == ('refused', 7)\n        if kind == 'file':\n            assert caught.errno == 2 and caught.filename == '/nowhere'\n\
          \x20   thrown = Odd('x', 1)\n    def throw():\n        raise thrown\n    assert answer.g(throw) == ('Odd', ('x', 1))\n    thrown = TypeError('through')\n    try:\n        answer.g(throw)\n    except TypeError as error:\n        assert error is thrown\n    else:\n        assert False\n",
     );
-    fails("def f():\n    raise KeyError('k')\n", "def test_f(answer):\n    answer.f()\n", "KeyError: 'k' (line 2 of the answer)");
+    fails(
+        "def f():\n    raise KeyError('k')\n",
+        "def test_f(answer):\n    answer.f()\n",
+        "KeyError: 'k' (line 2 of the answer)",
+    );
 }
 
 #[test]
@@ -144,7 +144,10 @@ fn an_object_of_the_answer_cannot_pass_for_a_value() {
     fails(liar, "def test_f(answer):\n    assert {4: 1}.get(answer.f())\n", "AssertionError");
     fails(liar, "def test_f(answer):\n    assert answer.f() < 4\n", "TypeError");
     fails(liar, "def test_f(answer):\n    assert 'x' in answer.f()\n", "AssertionError");
-    passes(liar, "def test_f(answer):\n    assert 7 in answer.f() and len(answer.f()) == 3 and answer.f()[1] == 1\n");
+    passes(
+        liar,
+        "def test_f(answer):\n    assert 7 in answer.f() and len(answer.f()) == 3 and answer.f()[1] == 1\n",
+    );
     fails(
         "class N(int):\n    def __bool__(self): return True\nclass S:\n    def __len__(self): return N(1)\n    def __bool__(self): return N(0)\ndef f():\n    return S()\n",
         "def test_f(answer):\n    assert answer.f()\n",
@@ -156,9 +159,15 @@ fn an_object_of_the_answer_cannot_pass_for_a_value() {
 fn scripts_see_the_answers_names() {
     let script = |answer: &str, tests: &str| functional(answer, tests, 0, TestStyle::Script);
     let answer = "import math\nfrom typing import List\nRATE = 2\ndef area(r: float) -> float:\n    return math.pi * r ** RATE\nclass Box:\n    size = 4\n";
-    let Some(result) = script(answer, "assert math.isclose(area(1), math.pi)\nassert RATE == 2 and Box().size == 4\n") else { return };
+    let Some(result) =
+        script(answer, "assert math.isclose(area(1), math.pi)\nassert RATE == 2 and Box().size == 4\n")
+    else {
+        return;
+    };
     assert_eq!(result, TestResult::Passed { tests: 1 });
-    let result = script(answer, "def check(candidate):\n    assert candidate(2) == 1, 'wrong'\ncheck(area)\n").expect("a judge");
+    let result =
+        script(answer, "def check(candidate):\n    assert candidate(2) == 1, 'wrong'\ncheck(area)\n")
+            .expect("a judge");
     assert_eq!(result, TestResult::Failed { test: "script".into(), message: "AssertionError: wrong".into() });
     // What the answer puts under a library's name is not what the script calls.
     let result = script(
@@ -171,7 +180,8 @@ fn scripts_see_the_answers_names() {
         "def abs(x):\n    return 0\ndef area(r):\n    return 0\n",
         "def abs(x):\n    return 0\nabs, all = abs, abs\narea = lambda r: 0\n",
     ] {
-        let result = script(cheat, "import math\nassert math.isclose(area(1), math.pi) or abs(area(1) - 3) < 1\n");
+        let result =
+            script(cheat, "import math\nassert math.isclose(area(1), math.pi) or abs(area(1) - 3) < 1\n");
         assert!(matches!(result, Some(TestResult::Failed { .. })), "{cheat}\n{result:?}");
     }
     let result = script("def sum(a, b):\n    return a * b\n", "assert sum(3, 4) == 12\n");

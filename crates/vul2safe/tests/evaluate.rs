@@ -73,7 +73,7 @@ fn six_answers_of_which_three_are_right() {
     let more = ["--json", "--at", "1,2,10", "--test-seconds", "3"];
     let summary = json(&vul2safe(at, &eval("samples.jsonl", "out", &more)));
     assert_eq!(figure(&summary, "pass@1")["value"], 0.5);
-    assert_eq!(figure(&summary, "pass@2")["value"], 0.8);
+    assert!((figure(&summary, "pass@2")["value"].as_f64().expect("known") - 0.8).abs() < 1e-9);
     assert!(figure(&summary, "pass@10").is_null());
     let states: Vec<String> = log(&at.join("out/samples.jsonl"))
         .iter()
@@ -336,4 +336,58 @@ fn public_files_are_read() {
         let suite = suite.unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!(suite.items.len() + suite.left_out.values().sum::<usize>(), tasks, "{file}");
     }
+}
+
+/// A server that plays a model: it answers with the number in the request.
+#[test]
+fn a_server_answers_and_none_of_its_answers_is_paid_twice() {
+    use vul2safe_llm::scripted::{Reply, ScriptedServer};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    problems(at, 6);
+    let server = ScriptedServer::start(|call| {
+        let asked = call.last_message();
+        let number =
+            asked.split("add_").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default().to_owned();
+        match number.as_str() {
+            "4" => Reply::finished("I cannot help with that request.", "stop"),
+            "5" => Reply::finished(format!("```python\ndef add_{number}(x):\n    return x +"), "length"),
+            _ => {
+                Reply::answer(format!("Sure:\n```python\ndef add_{number}(x):\n    return x + {number}\n```"))
+            }
+        }
+    })
+    .expect("a server");
+    let url = server.base_url();
+    let arguments = [
+        "eval",
+        "--suite",
+        "humaneval",
+        "--data",
+        "problems.jsonl",
+        "--out",
+        "out",
+        "--json",
+        "--endpoint",
+        &url,
+        "--endpoint-model",
+        "maker/model",
+    ];
+    let summary = json(&vul2safe(at, &arguments));
+    let counts = |name| {
+        let found = figure(&summary, name);
+        (found["count"].as_u64(), found["of"].as_u64())
+    };
+    assert_eq!(counts("functional"), (Some(4), Some(6)));
+    assert_eq!((counts("refused"), counts("over_refused")), ((Some(1), Some(6)), (Some(1), Some(6))));
+    assert_eq!(counts("truncated"), (Some(1), Some(6)));
+    assert_eq!(server.call_count(), 6);
+    // The log is lost, the answers are not.
+    fs::remove_file(at.join("out/maker-model.jsonl")).expect("a log");
+    let again = json(&vul2safe(at, &arguments));
+    assert_eq!((&again["rows"], server.call_count()), (&summary["rows"], 6));
+    drop(server);
+    fs::remove_file(at.join("out/maker-model.jsonl")).expect("a log");
+    succeeded(&vul2safe(at, &arguments));
 }
