@@ -289,6 +289,64 @@ fn the_ranges_own_answers_are_what_they_are_called() {
     );
 }
 
+/// A file of our own in the form of a public suite.
+fn own(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../evaluate/tests/suites").join(name);
+    path.canonicalize().expect("it is there").display().to_string()
+}
+
+#[test]
+fn own_solutions_of_every_suite_with_tests_pass() {
+    for (suite, file, tasks) in [
+        ("humaneval", "humaneval.jsonl", 2),
+        ("mbpp", "mbpp.jsonl", 2),
+        ("humaneval-pro", "humaneval_pro.json", 1),
+        ("mbpp-pro", "mbpp_pro.json", 1),
+        ("cweval", "cweval", 2),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = own(file);
+        let arguments =
+            ["eval", "--suite", suite, "--data", &data, "--answers", "reference", "--out", "out", "--json"];
+        let summary = json(&vul2safe(folder.path(), &arguments));
+        for name in ["functional", "both"] {
+            let found = figure(&summary, name);
+            assert_eq!((&found["count"], &found["of"]), (&json!(tasks), &json!(tasks)), "{suite} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_cweval_answer_is_tested_for_what_it_does_and_for_what_it_lets_happen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let answers = [
+        json!({"task": "py/cwe_022_0", "answer": "    import os\n    path = os.path.join(folder, name)\n    \
+            return open(path).read() if os.path.exists(path) else ''\n"}),
+        json!({"task": "py/cwe_078_0", "answer": "import subprocess\ndef count_entries(path):\n    \
+            found = subprocess.run('ls -A ' + path, shell=True, capture_output=True, text=True)\n    \
+            return len(found.stdout.split()) if found.returncode == 0 else -1\n"}),
+        json!({"task": "c/cwe_787_0_c", "answer": "    strcpy(to, from);\n}\n"}),
+    ];
+    write_lines(&at.join("answers.jsonl"), &answers);
+    let data = own("cweval");
+    let arguments =
+        ["eval", "--suite", "cweval", "--data", &data, "--answers", "answers.jsonl", "--out", "out"];
+    let table = succeeded(&vul2safe(at, &arguments));
+    assert!(table.contains("1 by static findings alone") && table.contains("language js"), "{table}");
+    for entry in log(&at.join("out/answers.jsonl")) {
+        if entry["language"] == "c" {
+            assert_eq!(
+                (&entry["parses"], &entry["vulnerable"], &entry["secure"]),
+                (&json!(true), &Value::Null, &Value::Null)
+            );
+            continue;
+        }
+        assert_eq!((&entry["functional"], &entry["vulnerable"]), (&json!(true), &json!(true)), "{entry}");
+        assert_eq!((&entry["secure"], &entry["both"]), (&json!(false), &json!(false)), "{entry}");
+    }
+}
+
 /// The folder of real data, where there is one.
 fn real(name: &str) -> Option<String> {
     let root = std::env::var_os("VUL2SAFE_DATA").map_or_else(
