@@ -169,7 +169,8 @@ pub fn answer_items(
                 answer: drawn.text,
                 ids: drawn.ids,
                 finished: drawn.finished,
-                copied_share: training
+                copied_share: examination
+                    .training
                     .and_then(|training| training.copied(program))
                     .map(|copied| copied.share),
                 verdict,
