@@ -8,7 +8,8 @@ use super::at_least_one;
 use crate::recipe::SuiteKind;
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(arg_required_else_help = true)]
 pub struct EvalArguments {
     #[command(subcommand)]
     pub command: Option<EvalCommand>,
