@@ -73,17 +73,18 @@ fn complete(item: &Item, completion: &Completion, answer: &str) -> Assembled {
 
 /// The definition again: the prompt's context, where the answer does not have it, and the answer.
 fn repeated(language: Language, completion: &Completion, code: &str) -> Assembled {
-    let context = completion.prompt.get(..completion.head).unwrap_or_default();
-    let complete = match language {
+    let has_own_start = match language {
         // `from __future__` must stand first, and an answer that has it has the other imports as well.
-        Language::Python => code.contains(context.trim()) || code.contains("from __future__"),
+        Language::Python => code.contains("from __future__"),
         // A second definition of a structure would not compile.
-        Language::C | Language::Cpp => code.contains(context.trim()) || code.contains("#include"),
+        Language::C | Language::Cpp => code.contains("#include"),
     };
     let mut program = String::new();
-    if !complete {
-        push_line(&mut program, &completion.before);
-        push_line(&mut program, context);
+    for context in [completion.before.as_str(), completion.prompt.get(..completion.head).unwrap_or_default()]
+    {
+        if !has_own_start && !code.contains(context.trim()) {
+            push_line(&mut program, context);
+        }
     }
     let start = program.len();
     program.push_str(code);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use vul2safe_code::{Cwe, Language, MAXIMUM_TEXT_BYTES, Severity};
-use vul2safe_judge::{Judge, TestResult, Verdict};
+use vul2safe_judge::{Judge, TestResult, Verdict, is_refusal};
 use vul2safe_range::CopyIndex;
 
 use crate::{Answer, Item, assemble};
@@ -295,9 +295,4 @@ fn beginning(text: &str, bytes: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// Whether the words are a refusal.
-fn is_refusal(_text: &str) -> bool {
-    false
 }

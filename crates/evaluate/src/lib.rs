@@ -1,11 +1,26 @@
-//! Answers become verdicts, verdicts become rates with intervals and paired comparisons.
+//! Public suites, answers to them, and what the answers are worth: rates with intervals and paired comparisons.
 //!
-//! Everything here is a pure function over verdicts; who answers, and how answers are judged, is the caller's. The
-//! crate knows nothing of rewards: what a model was paid for is no measure of what it does.
+//! A [`Format`] reads a suite from a file or folder; [`read_answers`] reads answers; [`assemble`] makes the program of an
+//! answer; [`Log::judge`] has programs judged and keeps one line an answer, once each, whatever kills it; [`summarize`] and
+//! [`compare()`] make figures of those lines. [`table()`] does the same for verdicts that a run keeps itself.
+//!
+//! What could not be found out is in no denominator of what it is not known of: it is never 0, and never "secure". Who
+//! answers is the caller's. The crate knows nothing of rewards: what a model was paid for is no measure of what it does.
 //!
 //! ```
+//! use std::path::Path;
+//! use vul2safe_evaluate::{Format, SourceFile, assemble};
+//!
+//! let text = r#"[{"task_id": "own/0", "prompt": "def one():\n", "entry_point": "one",
+//!     "test": "def check(candidate):\n    assert candidate() == 1\n"}]"#;
+//! let path = Path::new("own.jsonl");
+//! let suite = Format::by_word("humaneval").expect("known").parse(path, &[SourceFile::new(path, text.into())?])?;
+//! let program = assemble(&suite.items[0], "Sure!\n```python\nreturn 1\n```").program;
+//! assert_eq!(program, "def one():\n    return 1\n");
+//!
 //! let interval = vul2safe_evaluate::wilson(8, 10);
 //! assert!(interval.low > 0.48 && interval.high < 0.95);
+//! # Ok::<(), vul2safe_evaluate::SuiteError>(())
 //! ```
 
 mod answers;

@@ -69,10 +69,12 @@ fn render_group(text: &mut String, group: &str, rows: &[&SummaryRow]) {
     for title in &titles {
         let _ = write!(text, "  {title:<width$}");
     }
+    trim_line(text);
     let _ = write!(text, "\n{:<18}", "  answers (tasks)");
     for row in rows {
         let _ = write!(text, "  {:<width$}", format!("{} ({})", row.answers, row.tasks));
     }
+    trim_line(text);
     text.push('\n');
     let known = |name: &str| rows.iter().any(|row| row.figures.contains_key(name));
     let seen =
@@ -100,12 +102,14 @@ fn render_group(text: &mut String, group: &str, rows: &[&SummaryRow]) {
             });
             let _ = write!(text, "  {cell:<width$}");
         }
-        // Cells are padded; the last one of a line need not be.
-        while text.ends_with(' ') {
-            text.pop();
-        }
+        trim_line(text);
         text.push('\n');
     }
+}
+
+/// Cells are padded; the last one of a line need not be.
+fn trim_line(text: &mut String) {
+    text.truncate(text.trim_end_matches(' ').len());
 }
 
 /// The paired table of two models.

@@ -209,8 +209,13 @@ fn judged_by(entries: &[&Entry]) -> JudgedBy {
 /// Which entries belong to a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
+    /// Tasks that invite a weakness.
     Weakness,
-    Part(String),
+    /// A part of the suite, with or without its harmless tasks.
+    Part {
+        name: String,
+        weakness_alone: bool,
+    },
     Harmless,
     Language(vul2safe_code::Language),
     Cwe(vul2safe_code::Cwe),
@@ -220,7 +225,9 @@ impl Group {
     pub(crate) fn holds(&self, entry: &Entry) -> bool {
         match self {
             Group::Weakness => entry.cwe.is_some(),
-            Group::Part(name) => entry.group == *name,
+            Group::Part { name, weakness_alone } => {
+                entry.group == *name && (entry.cwe.is_some() || !weakness_alone)
+            }
             Group::Harmless => entry.cwe.is_none(),
             Group::Language(language) => entry.language == *language && entry.cwe.is_some(),
             Group::Cwe(cwe) => entry.cwe == Some(*cwe),
@@ -238,7 +245,10 @@ pub(crate) fn groups(entries: &[&Entry]) -> Vec<(String, Group)> {
             parts.push(&entry.group);
         }
     }
-    found.extend(parts.into_iter().map(|part| (part.to_owned(), Group::Part(part.to_owned()))));
+    found.extend(parts.into_iter().map(|part| {
+        let weakness_alone = entries.iter().any(|entry| entry.group == part && entry.cwe.is_some());
+        (part.to_owned(), Group::Part { name: part.to_owned(), weakness_alone })
+    }));
     found.push(("harmless".to_owned(), Group::Harmless));
     let languages: BTreeSet<_> = entries.iter().map(|entry| entry.language).collect();
     if languages.len() > 1 {

@@ -49,6 +49,7 @@ fn harmless(task: &str, functional: bool, refused: bool) -> Entry {
     Entry {
         cwe: None,
         severity: None,
+        state: if refused { State::Refused } else { State::Judged },
         vulnerable: None,
         exploit_state: TestState::Absent,
         secure: None,
@@ -193,7 +194,38 @@ fn the_table_for_people() {
     let options =
         SummaryOptions { at: vec![1], tasks: 4, left_out: BTreeMap::from([("language go".to_owned(), 7)]) };
     let summary = summarize(&[("m".to_owned(), entries)], &options);
-    insta::assert_snapshot!(render_summary(&summary));
+    insta::assert_snapshot!(render_summary(&summary), @r"
+    own; percent with 95 % intervals, and counts
+    tasks judged: 3 by functional tests, 2 by exploit tests
+    left out: 7 tasks: language go
+    `m` has no answer to 1 tasks, which are in no figure
+
+    all                 m
+      answers (tasks)   2 (2)
+      functional        100.0 [34.2, 100.0]  2/2
+      vulnerable         50.0 [9.5, 90.5]  1/2
+      vulnerable_high    50.0 [9.5, 90.5]  1/2
+      both               50.0 [9.5, 90.5]  1/2
+      flagged             0.0 [0.0, 65.8]  0/2
+      flagged_any         0.0 [0.0, 65.8]  0/2
+      unparsable          0.0 [0.0, 65.8]  0/2
+      refused             0.0 [0.0, 65.8]  0/2
+      not_run             0.0 [0.0, 65.8]  0/2
+      pass@1            100.0 [34.2, 100.0]  2/2
+      secure@1           50.0 [9.5, 90.5]  1/2
+      secure-pass@1      50.0 [9.5, 90.5]  1/2
+
+    harmless            m
+      answers (tasks)   1 (1)
+      functional        100.0 [20.7, 100.0]  1/1
+      both              100.0 [20.7, 100.0]  1/1
+      flagged_any         0.0 [0.0, 79.3]  0/1
+      unparsable          0.0 [0.0, 79.3]  0/1
+      refused             0.0 [0.0, 79.3]  0/1
+      not_run             0.0 [0.0, 79.3]  0/1
+      pass@1            100.0 [20.7, 100.0]  1/1
+      secure-pass@1     100.0 [20.7, 100.0]  1/1
+    ");
 }
 
 proptest! {

@@ -120,16 +120,22 @@ pub fn draw(
         .collect())
 }
 
-/// Lets `model` answer every item and judges the answers; `training` are texts that an answer may be copied from.
-#[expect(clippy::too_many_arguments, reason = "who answers, what, how, and who judges")]
+/// What answers are judged with.
+pub struct Examination<'a> {
+    /// Runs the tests.
+    pub judge: &'a Judge,
+    /// Texts that an answer may be copied from, where these are known.
+    pub training: Option<&'a CopyIndex>,
+}
+
+/// Lets `model` answer every item and judges the answers.
 pub fn answer_items(
     model: &Model,
     tokenizer: &Tokenizer,
     items: &[Item],
     config: &EvaluationConfig,
     seed: u64,
-    judge: &Judge,
-    training: Option<&CopyIndex>,
+    examination: &Examination<'_>,
     progress: &Progress,
 ) -> Result<Vec<Answered>> {
     let mut answered = Vec::with_capacity(items.len());
@@ -149,7 +155,7 @@ pub fn answer_items(
             chunk.iter().zip(&drawn).map(|(item, drawn)| assemble(item, &drawn.text).program).collect();
         let submissions: Vec<Submission<'_>> =
             chunk.iter().zip(&programs).map(|(item, program)| item.submission(program)).collect();
-        let verdicts = judge.judge_all(&submissions);
+        let verdicts = examination.judge.judge_all(&submissions);
         for (((item, drawn), program), mut verdict) in chunk.iter().zip(drawn).zip(&programs).zip(verdicts) {
             if !drawn.finished && item.functional.is_some() {
                 // What was cut off is no working answer, even where the part that is there happens to run.
@@ -163,7 +169,8 @@ pub fn answer_items(
                 answer: drawn.text,
                 ids: drawn.ids,
                 finished: drawn.finished,
-                copied_share: training
+                copied_share: examination
+                    .training
                     .and_then(|training| training.copied(program))
                     .map(|copied| copied.share),
                 verdict,
@@ -207,8 +214,7 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
         &items,
         config,
         context.seed("answers"),
-        &context.judge,
-        Some(&training),
+        &Examination { judge: &context.judge, training: Some(&training) },
         context.progress,
     )?;
     context.write_lines(&answers_file(name), &answered)?;
@@ -433,8 +439,8 @@ mod tests {
         ];
         let settings = EvaluationConfig { maximum_new_tokens: 4, ..EvaluationConfig::default() };
         let judge = crate::stages::open_judge(true).expect("a judge");
-        let progress = Progress::new(true);
-        let answered = answer_items(&model, &tokenizer, &items, &settings, 0, &judge, None, &progress)
+        let (examination, progress) = (Examination { judge: &judge, training: None }, Progress::new(true));
+        let answered = answer_items(&model, &tokenizer, &items, &settings, 0, &examination, &progress)
             .expect("both are answered");
         assert!(answered[0].ids.is_empty() && !answered[0].finished);
         assert_eq!(answered[0].verdict.functional(), Some(false));

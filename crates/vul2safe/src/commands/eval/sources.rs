@@ -95,7 +95,6 @@ fn last_part(path: &Path, file: bool) -> String {
 }
 
 /// Gets every answer that the log does not have and judges it. Returns how many were judged.
-#[expect(clippy::too_many_arguments, reason = "who answers what, and who judges it into which log")]
 pub(super) fn answer_and_judge(
     source: &Source,
     suite: &Suite,
