@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char};
 use cudarc::nvrtc::{result as nvrtc, sys};
 
 use super::driver::Precision;
-use super::error::DeviceError;
+use crate::device::DeviceError;
 use super::source;
 
 /// Architectures that the library at hand compiles for, such as 80 and 90.

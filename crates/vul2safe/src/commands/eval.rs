@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vul2safe_corpus::read_primevul_plus;
 use vul2safe_evaluate::table;
-use vul2safe_model::{Adapter, Precision, SamplingOptions};
+use vul2safe_model::{Adapter, Placement, SamplingOptions};
 use vul2safe_run::write_atomic;
 
 use super::{Session, println};
@@ -38,13 +38,15 @@ pub(super) fn run(session: &Session, arguments: &EvalArguments) -> Result<()> {
     }
     fs_err::create_dir_all(&arguments.out)?;
     let judge = open_judge(session.allow_unprotected)?;
+    let placement =
+        Placement { device: arguments.device, precision: arguments.precision.into(), frozen: true };
     let mut models = Vec::new();
     for (folder, name) in arguments.models.iter().zip(names) {
         session.progress.begin(&format!("evaluating `{name}`"));
         let (model, tokenizer) = {
             // The base is for the adapters; a whole model beside them needs none.
             let base = arguments.base.as_deref().filter(|_| Adapter::is_folder(folder));
-            open_model(folder, base, Precision::Float32)?
+            open_model(folder, base, placement)?
         };
         let seed = derive_seed(arguments.seed, "answers");
         let answered = answer_items(&model, &tokenizer, &items, &config, seed, &judge, &session.progress)?;

@@ -11,7 +11,7 @@ use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
 use vul2safe_tokens::Tokenizer;
 
 use super::prompts::{answer_text, request_text};
-use super::{Context, build, derive_seed};
+use super::{Context, Purpose, build, derive_seed};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::recipe::{EvaluationConfig, SuiteKind};
@@ -151,7 +151,7 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     let items = items(config, &pairs, context.seed("evaluation"))?;
     let folder = context.model_folder(name);
-    let (model, tokenizer) = context.open(&folder)?;
+    let (model, tokenizer) = context.open(&folder, Purpose::Answer)?;
     let answered = answer_items(
         &model,
         &tokenizer,
