@@ -104,7 +104,8 @@ fn logits_scores_and_gradients_are_those_of_the_processor() {
                 let batch = Packed::new(&TEXTS);
                 let rows = [0, 2, 4, 6, 8, 13];
                 let targets = [17, 33, 1, 60, 9, 30];
-                let numbers = |count: usize, from: usize| (from..from + count).map(number).collect::<Vec<_>>();
+                let numbers =
+                    |count: usize, from: usize| (from..from + count).map(number).collect::<Vec<_>>();
                 let (log_prob, entropy, hidden) = (numbers(6, 1), numbers(6, 9), numbers(6 * 32, 4));
                 let run = |model: &Model| {
                     let pass = model
@@ -127,10 +128,14 @@ fn logits_scores_and_gradients_are_those_of_the_processor() {
                 // The same numbers without the memory of a way back, to the bit.
                 let detached = device.scored_pass(&batch, &rows, &targets, 0.8, None).expect("a pass");
                 assert_eq!([detached.log_prob.clone(), detached.entropy.clone()].concat(), got.0);
-                assert!(detached.backward(Gradients { log_prob: &log_prob, ..Gradients::default() }).is_err());
+                assert!(
+                    detached.backward(Gradients { log_prob: &log_prob, ..Gradients::default() }).is_err()
+                );
                 let detached = host.scored_pass(&batch, &rows, &targets, 0.8, None).expect("a pass");
                 assert_eq!([detached.log_prob.clone(), detached.entropy.clone()].concat(), want.0);
-                assert!(detached.backward(Gradients { log_prob: &log_prob, ..Gradients::default() }).is_err());
+                assert!(
+                    detached.backward(Gradients { log_prob: &log_prob, ..Gradients::default() }).is_err()
+                );
 
                 // A loss whose gradients are known beforehand, added to what is there.
                 let learn = |model: &Model| {
@@ -219,7 +224,8 @@ fn greedy_answers_are_those_of_the_processor() {
         let device = host.placed(EXACT).expect("placed");
         let prompts: Vec<Vec<u32>> =
             [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[2], TEXTS[1]].map(<[u32]>::to_vec).to_vec();
-        let options = SamplingOptions { maximum_new_tokens: 20, temperature: 0.0, ..SamplingOptions::default() };
+        let options =
+            SamplingOptions { maximum_new_tokens: 20, temperature: 0.0, ..SamplingOptions::default() };
         let mut options = vec![options; prompts.len()];
         options[3].repetition_penalty = 1.3;
         options[4].maximum_new_tokens = 7;
@@ -314,7 +320,10 @@ fn stop_strings_cancelling_and_bad_requests() {
     assert_eq!(ids, 10);
 
     let batch = Packed::new(&[&[1, 2, 3]]);
-    assert!(matches!(device.hidden(&batch), Err(ModelError::OnDevice { .. } | ModelError::Frozen { .. } | ModelError::Input { .. })));
+    assert!(matches!(
+        device.hidden(&batch),
+        Err(ModelError::OnDevice { .. } | ModelError::Frozen { .. } | ModelError::Input { .. })
+    ));
     assert!(matches!(device.score_detached(&batch, &[5], &[1], 1.0), Err(ModelError::Input { .. })));
     let uneven = Model::random(Config::new(61, 30, 48, 2, 5, 1), 1).expect("a model");
     let error = uneven.placed(EXACT).expect_err("not computed");

@@ -177,8 +177,8 @@ pub(crate) fn first_difference(ours: &[String], theirs: &[String]) -> Option<Str
         return Some(format!("it was made with `{theirs}`, this is `{ours}`"));
     }
     let longer = if ours.len() > theirs.len() { ours } else { theirs };
-    let (more, less) = if ours.len() > theirs.len() { ("this is", "it was made") } else { ("it was made", "this is") };
-    longer.get(ours.len().min(theirs.len())).map(|line| format!("{more} with `{line}`, {less} without"))
+    let line = longer.get(ours.len().min(theirs.len()))?;
+    Some(format!("it was made with other settings: one of both alone has `{line}`"))
 }
 
 /// Has `fill` make a folder under another name, then puts it in the place of `folder`.

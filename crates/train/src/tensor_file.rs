@@ -17,13 +17,13 @@ use crate::TrainError;
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Gives the numbers of a tensor: those that are there, or a copy from a device.
-pub(crate) type Read<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, TrainError> + 'a>;
+pub(crate) type Numbers<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, TrainError> + 'a>;
 
 /// A tensor to write; its numbers are asked for and its bytes made when its turn comes.
 pub(crate) struct Entry<'a> {
     pub name: String,
     pub shape: Vec<usize>,
-    pub read: Read<'a>,
+    pub read: Numbers<'a>,
 }
 
 /// A tensor as safetensors writes it.

@@ -126,8 +126,7 @@ impl ModelFiles {
             files.push(file);
         }
         if let Some((tensor, expected)) = shapes.into_iter().find(|(name, _)| !places.contains_key(name)) {
-            let file =
-                if let [file] = &files[..] { file.path().to_path_buf() } else { folder.to_path_buf() };
+            let file = if let [file] = &files[..] { file.path().to_path_buf() } else { folder.to_path_buf() };
             return Err(ModelError::MissingTensor { file, tensor, expected });
         }
         Ok(ModelFiles { files, places })
@@ -147,10 +146,7 @@ impl ModelFiles {
 pub(crate) fn load(folder: &Path, config: &Config, precision: Precision) -> Result<Vec<Weight>, ModelError> {
     let files = ModelFiles::open(folder, config)?;
     let shapes = config.parameter_shapes();
-    shapes
-        .iter()
-        .map(|(name, shape)| Weight::new(name, files.read(name, shape)?, shape, precision))
-        .collect()
+    shapes.iter().map(|(name, shape)| Weight::new(name, files.read(name, shape)?, shape, precision)).collect()
 }
 
 /// Tensors that some writers add although they follow from the others.

@@ -3,8 +3,8 @@
 use super::array::{Array, View};
 use super::driver::Driver;
 use super::engine::{AdapterUse, Engine, Pass, PassOptions};
-use crate::device::DeviceError;
 use super::launch::CacheRows;
+use crate::device::DeviceError;
 use crate::device::Draw;
 
 /// Keys and values of many texts; each has a slot.

@@ -9,8 +9,8 @@ use cudarc::driver::{result as cuda, sys};
 
 use super::compile;
 use super::driver::{Argument, Driver, Matrix, Number, Precision, Product};
-use crate::device::{DeviceError, DeviceInfo};
 use super::source;
+use crate::device::{DeviceError, DeviceInfo};
 
 /// A GPU with the kernels compiled for it.
 pub struct CudaDriver {

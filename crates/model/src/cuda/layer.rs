@@ -3,10 +3,10 @@
 use super::array::{Array, Grid, View};
 use super::driver::Driver;
 use super::engine::{AdapterUse, Engine, PassOptions};
-use crate::device::DeviceError;
 use super::launch::{AttentionGradient, Tiles};
 use super::parameters::Parameters;
 use super::sizes::{AdapterSettings, Module, Sizes};
+use crate::device::DeviceError;
 
 /// Where a layer's parameters lie.
 pub(crate) struct Layer {

@@ -47,12 +47,12 @@ mod source;
 #[cfg(any(test, feature = "emulator"))]
 mod tests;
 
+pub use crate::device::{DeviceError, DeviceInfo, Draw, Part, StepNumbers};
 pub use backward::Scores;
 pub use decode::{Cache, Logits};
 pub use device::{CudaDriver, DeviceMemory};
 pub use driver::{Argument, Driver, Matrix, Number, Precision, Product};
 pub use engine::{AdapterUse, Engine, Pass, PassOptions, from_map};
-pub use crate::device::{DeviceError, DeviceInfo, Draw, Part, StepNumbers};
 pub use memory::MemoryNeed;
 #[cfg(feature = "emulator")]
 pub(crate) use placed::place_on_emulator;

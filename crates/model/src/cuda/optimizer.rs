@@ -2,8 +2,8 @@
 
 use super::driver::Driver;
 use super::engine::Engine;
-use crate::device::DeviceError;
 use super::launch::Update;
+use crate::device::DeviceError;
 use crate::device::StepNumbers;
 
 impl<D: Driver> Engine<D> {

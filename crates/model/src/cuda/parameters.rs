@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 
 use super::array::{Array, View};
 use super::driver::{Driver, Precision};
-use crate::device::DeviceError;
 use super::launch::Kernels;
 use super::sizes::Shapes;
+use crate::device::DeviceError;
 use crate::device::Part;
 
 /// One parameter's place.

@@ -12,8 +12,8 @@ use super::launch::Kernels;
 use super::sizes::{AdapterSettings, Settings, Sizes, Trained};
 use crate::config::Config;
 use crate::device::{
-    DeviceCache, DeviceError, DeviceModel, DeviceParameters, DevicePass, Draw, Keep, OnDevice, Part, Placement,
-    StepNumbers, Tensors,
+    DeviceCache, DeviceError, DeviceModel, DeviceParameters, DevicePass, Draw, Keep, OnDevice, Part,
+    Placement, StepNumbers, Tensors,
 };
 use crate::lora::LoraConfig;
 use crate::packed::Packed;
@@ -199,7 +199,8 @@ impl<D: Driver> DevicePass for PlacedPass<D> {
         if !self.pass.context.options.keep {
             return Err(DeviceError::input("a way back needs a pass that keeps what it saw"));
         }
-        let scores = self.scores.take().ok_or_else(|| DeviceError::input("nothing of this pass was scored"))?;
+        let scores =
+            self.scores.take().ok_or_else(|| DeviceError::input("nothing of this pass was scored"))?;
         self.engine.score_backward(&mut self.pass, &scores, d_log_prob, d_entropy)?;
         drop(scores);
         if let Some(d_hidden) = d_hidden {

@@ -74,11 +74,7 @@ impl Model {
         Model::on_host(Arc::new(config), weights, None)
     }
 
-    fn on_host(
-        config: Arc<Config>,
-        weights: Weights,
-        adapter: Option<Adapter>,
-    ) -> Result<Model, ModelError> {
+    fn on_host(config: Arc<Config>, weights: Weights, adapter: Option<Adapter>) -> Result<Model, ModelError> {
         let host = Host::new(&config, weights, adapter)?;
         Ok(Model::new(config, Place::Host(host)))
     }
@@ -208,9 +204,7 @@ impl Model {
     pub fn duplicate(&self) -> Result<Model, ModelError> {
         let place = match &self.place {
             Place::Host(host) => match &host.adapter {
-                Some(adapter) => {
-                    Place::Host(host.with_adapter(&self.config, Some(adapter.duplicate()?))?)
-                }
+                Some(adapter) => Place::Host(host.with_adapter(&self.config, Some(adapter.duplicate()?))?),
                 None => {
                     let weights = host.weights.base().into_iter().map(Weight::duplicate);
                     let weights = Weights::deal(&self.config, weights.collect::<Result<_, _>>()?)?;

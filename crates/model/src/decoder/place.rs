@@ -58,11 +58,7 @@ impl Host {
     }
 
     /// The same base with this adapter, or none, in place of the one that is there.
-    pub(super) fn with_adapter(
-        &self,
-        config: &Config,
-        adapter: Option<Adapter>,
-    ) -> Result<Host, ModelError> {
+    pub(super) fn with_adapter(&self, config: &Config, adapter: Option<Adapter>) -> Result<Host, ModelError> {
         let mut weights = self.weights.clone();
         for (index, layer) in weights.layers.iter_mut().enumerate() {
             let pairs = adapter.as_ref().map_or_else(Vec::new, |adapter| adapter.pairs(index));

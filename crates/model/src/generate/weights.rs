@@ -314,7 +314,11 @@ mod tests {
             let config = Config { tie_word_embeddings: tied, ..Config::new(61, 24, feed, 2, 4, 2) };
             let model = Model::random(config.clone(), 1).expect("a model");
             for precision in [DecodePrecision::Float32, DecodePrecision::Bfloat16, DecodePrecision::Int8] {
-                let weights = DecodingWeights::read(&model, model.host("reading").expect("on the processor"), precision);
+                let weights = DecodingWeights::read(
+                    &model,
+                    model.host("reading").expect("on the processor"),
+                    precision,
+                );
                 let matrices = weights.layers.iter().flat_map(|layer| {
                     layer.qkv.iter().chain([&layer.out, &layer.gate, &layer.up, &layer.down])
                 });

@@ -8,7 +8,7 @@ use vul2safe_model::{Parameter, Part, StepNumbers, Trainable};
 use super::{OptimizerConfig, gradients};
 use crate::{
     TrainError,
-    tensor_file::{self, Entry, Read, TensorFile},
+    tensor_file::{self, Entry, Numbers, TensorFile},
 };
 
 /// Places handled by one task of an update.
@@ -135,7 +135,7 @@ impl AdamW {
         for (index, (name, shape)) in shapes.into_iter().enumerate() {
             for (word, part) in [("first", Part::Mean), ("second", Part::Square)] {
                 let own = name.clone();
-                let read: Read<'_> = match &self.trainable {
+                let read: Numbers<'_> = match &self.trainable {
                     Trainable::Host(_) => {
                         let Moments { first, second } = &self.moments[index];
                         let numbers = if part == Part::Mean { first } else { second };

@@ -55,9 +55,9 @@ pub fn first_not_finite(trainable: &Trainable) -> Result<Option<String>, TrainEr
     let broken = |gradient: &[f32]| gradient.par_iter().any(|value| !value.is_finite());
     match trainable {
         Trainable::Host(parameters) => {
-            let found = parameters.iter().find(|parameter| {
-                parameter.with_gradient(|gradient| broken(gradient.unwrap_or_default()))
-            });
+            let found = parameters
+                .iter()
+                .find(|parameter| parameter.with_gradient(|gradient| broken(gradient.unwrap_or_default())));
             Ok(found.map(|parameter| parameter.name().to_owned()))
         }
         Trainable::Device(parameters) => {

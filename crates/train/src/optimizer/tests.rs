@@ -86,7 +86,10 @@ fn a_step_with_an_infinite_gradient_changes_nothing() {
     parameters[1].take_from(&mut loss.backward().unwrap()).unwrap();
     let before = values(&parameters);
     assert!(!optimizer.step(0.1).unwrap().is_finite());
-    assert_eq!(gradients::first_not_finite(&Trainable::Host(parameters.clone())).unwrap().as_deref(), Some("vector"));
+    assert_eq!(
+        gradients::first_not_finite(&Trainable::Host(parameters.clone())).unwrap().as_deref(),
+        Some("vector")
+    );
     assert_eq!((values(&parameters), optimizer.steps()), (before, 0));
 }
 

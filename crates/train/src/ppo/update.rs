@@ -261,10 +261,6 @@ fn microbatch_gradients(
     if let Some(gradient) = trunk.and_then(|trunk| store.remove(&trunk)) {
         to_trunk = Some(gradient.flatten_all()?.to_vec1::<f32>()?);
     }
-    pass.backward(Gradients {
-        log_prob: &gradient,
-        entropy: bonus.as_deref(),
-        hidden: to_trunk.as_deref(),
-    })?;
+    pass.backward(Gradients { log_prob: &gradient, entropy: bonus.as_deref(), hidden: to_trunk.as_deref() })?;
     Ok(())
 }

@@ -343,8 +343,7 @@ fn run(
                 return Ok(norm);
             }
             // A broken weight can leave the loss finite and breaks the gradients of others before its own.
-            let place =
-                broken_weight(model).unwrap_or_else(|| gradients::place_of_break(&model.trainable()));
+            let place = broken_weight(model).unwrap_or_else(|| gradients::place_of_break(&model.trainable()));
             Err(not_finite(&format!("the gradient norm ({place})"), norm))
         };
         if let Some(checkpoint) =

@@ -175,8 +175,10 @@ fn validate(recipe: &Recipe) -> Result<()> {
         recipe.model.path.as_ref().is_some_and(|path| vul2safe_model::Adapter::is_folder(path));
     let half_on_cpu = recipe.model.precision == Precision::Bfloat16 && recipe.device.is_cpu();
     if half_on_cpu && trains && recipe.lora.is_none() && !adapter_given {
-        return Err(Failure::user("`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained on the processor")
-            .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));
+        return Err(Failure::user(
+            "`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained on the processor",
+        )
+        .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));
     }
     if recipe.sft.enabled {
         recipe.sft.training.optimizer.check().map_err(|error| Failure::from(error).at("[sft.training]"))?;

@@ -62,7 +62,8 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         model_config(base, tokenizer.vocabulary_size(), tokenizer.end_of_text()),
         context.seed("weights"),
     )?;
-    let placement = context.placement(Purpose::Train);
+    // All of it is trained here, whatever `[lora]` says of the stages that follow.
+    let placement = Placement { frozen: false, ..context.placement(Purpose::Train) };
     let model = if placement.device.is_cpu() { model } else { model.placed(placement)? };
     let training =
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };

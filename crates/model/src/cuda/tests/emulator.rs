@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libloading::Library;
 
 use crate::cuda::driver::{Argument, Driver, Matrix, Number, Precision, Product};
-use crate::device::DeviceError;
 use crate::cuda::source;
+use crate::device::DeviceError;
 
 /// Bytes before and after every buffer that nothing may touch; also the alignment that CUDA gives.
 const GUARD: usize = 256;
