@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use vul2safe_model::{
-    Config, DecodePrecision, DeviceInfo, LoraConfig, MemoryEstimate, Precision, SamplingLoad, TrainingLoad, Workload,
+    Config, DecodePrecision, DeviceInfo, LoraConfig, MemoryEstimate, Precision, SamplingLoad, TrainingLoad,
+    Workload,
 };
 
 use crate::failure::{Failure, Result};

@@ -186,7 +186,12 @@ fn device_lines(recipe: &Recipe) -> Result<Vec<String>> {
     let peak = format!("  {:<12} {:>10}  in `{}`", "peak", memory::size(needed), stage.stage);
     lines.push(match recipe.device.find() {
         Ok(Some(gpu)) => {
-            format!("{peak}; {} of {} are free ({})", memory::size(gpu.free), memory::size(gpu.total), gpu.name)
+            format!(
+                "{peak}; {} of {} are free ({})",
+                memory::size(gpu.free),
+                memory::size(gpu.total),
+                gpu.name
+            )
         }
         Ok(None) => peak,
         // A plan may be made on another machine than the run.

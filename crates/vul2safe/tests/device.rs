@@ -49,14 +49,17 @@ mod emulated {
             }
             assert!(output.status.success(), "{}", stderr(&output));
             let read = |name: &str| std::fs::read_to_string(folder.path().join(out).join(name)).expect(name);
-            let environment: serde_json::Value = serde_json::from_str(&read("environment.json")).expect("JSON");
+            let environment: serde_json::Value =
+                serde_json::from_str(&read("environment.json")).expect("JSON");
             assert_eq!(environment["device"], "emulator");
             assert!(read("config.toml").contains("device = \"emulator\""));
             let ratios: Vec<f64> = read("metrics.jsonl")
                 .lines()
                 .filter_map(|line| {
                     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-                    line["first_ratio_error"].as_f64().or_else(|| line["values"]["first_ratio_error"].as_f64())
+                    line["first_ratio_error"]
+                        .as_f64()
+                        .or_else(|| line["values"]["first_ratio_error"].as_f64())
                 })
                 .collect();
             assert!(!ratios.is_empty() && ratios.iter().all(|ratio| *ratio == 0.0), "{ratios:?}");
@@ -65,8 +68,10 @@ mod emulated {
 
             // What was trained on the device answers on the processor, and the same there.
             let answer = |device: &str| {
-                let arguments = ["generate", "--model", &checkpoint, "--prompt", "Write a function.", "--device", device];
-                let output = vul2safe(folder.path(), &[&arguments[..], &["--maximum-new-tokens", "16"]].concat());
+                let arguments =
+                    ["generate", "--model", &checkpoint, "--prompt", "Write a function.", "--device", device];
+                let output =
+                    vul2safe(folder.path(), &[&arguments[..], &["--maximum-new-tokens", "16"]].concat());
                 assert!(output.status.success(), "{}", stderr(&output));
                 stdout(&output)
             };

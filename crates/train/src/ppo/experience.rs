@@ -155,10 +155,13 @@ pub(super) fn gather(
     for micro in first_pass.iter().flatten() {
         let batch: Vec<&Episode> = micro.iter().map(|&index| &episodes[index]).collect();
         let begun = Instant::now();
-        let pass = forward(actor, &batch, false)?;
-        // The value of the state in which each token was chosen.
-        let values: Vec<f32> = state.head.forward(&pass.hidden()?)?.to_vec1()?;
-        let ScoredPass { log_prob, entropy: entropies, .. } = pass;
+        // The pass itself is given back before the reference's begins.
+        let (log_prob, entropies, values) = {
+            let pass = forward(actor, &batch, false)?;
+            // The value of the state in which each token was chosen.
+            let values: Vec<f32> = state.head.forward(&pass.hidden()?)?.to_vec1()?;
+            (pass.log_prob, pass.entropy, values)
+        };
         seconds_old += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let reference = forward(reference, &batch, false)?.log_prob;

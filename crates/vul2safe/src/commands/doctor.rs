@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use vul2safe_model::{
-    Config, DecodePrecision, Device, DeviceError, DeviceInfo, DeviceNeed, LoraConfig, Precision, SamplingLoad,
-    TrainingLoad, Workload, kernel_name,
+    Config, DecodePrecision, Device, DeviceError, DeviceInfo, DeviceNeed, LoraConfig, Precision,
+    SamplingLoad, TrainingLoad, Workload, kernel_name,
 };
 use vul2safe_sandbox::Sandbox;
 
@@ -48,7 +48,9 @@ type Gpus = std::result::Result<Vec<DeviceInfo>, DeviceError>;
 /// A line for each GPU, or why there is none.
 fn gpu_lines(gpus: &Gpus) -> Vec<String> {
     match gpus {
-        Err(DeviceError::NotBuilt { .. }) => vec!["GPU: not built in (build with --features cuda)".to_owned()],
+        Err(DeviceError::NotBuilt { .. }) => {
+            vec!["GPU: not built in (build with --features cuda)".to_owned()]
+        }
         Err(error) => vec![format!("GPU: built in; {error}")],
         Ok(found) => found
             .iter()
