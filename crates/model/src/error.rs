@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::device::DeviceError;
+
 /// Why a model could not be loaded, saved, trained on or sampled from.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -129,6 +131,15 @@ pub enum ModelError {
         /// The request's number: the index of its prompt.
         request: usize,
     },
+    /// A model that lies on a device was asked for what only the processor's engine has.
+    #[error("{what} is only there for a model on the processor")]
+    OnDevice {
+        /// What was asked.
+        what: &'static str,
+    },
+    /// A device could not be used, or refused something.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -170,7 +181,8 @@ impl ModelError {
                 "load the base model that the adapter was trained on (adapter_config.json may name it)".into()
             }
             ModelError::Frozen { .. } => "load the model in float32, or train an adapter on it".into(),
-            ModelError::Input { .. } => return None,
+            ModelError::Device(error) => return error.hint(),
+            ModelError::OnDevice { .. } | ModelError::Input { .. } => return None,
         })
     }
 

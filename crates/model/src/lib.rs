@@ -1,9 +1,12 @@
 //! The decoder language model: load, forward, backward, adapt, sample, save.
 //!
-//! Qwen2 (with Qwen2.5 and Qwen2.5-Coder), Qwen3 (dense) and Llama decoders in the Hugging Face layout, on the CPU. Training
+//! Qwen2 (with Qwen2.5 and Qwen2.5-Coder), Qwen3 (dense) and Llama decoders in the Hugging Face layout. On the processor training
 //! goes through candle's tape with one fused node a layer, whose backward pass is written by hand and adds the gradients to
 //! the weights themselves; with an adapter ([`Adapter`]) the base is frozen and shared. Sampling goes past the tape, with a
 //! cache of keys and values and all prompts in one batch. Nothing of size tokens × vocabulary is ever held.
+//!
+//! The same model can lie on an NVIDIA GPU ([`Model::load_on`], [`Model::placed`]; cargo feature `cuda`): scored passes, training,
+//! adapters, sampling and files are the same calls there ([`Model::scored_pass`], [`Model::learn`], [`Model::generate`]).
 //!
 //! This crate knows nothing of security, rewards, losses or optimisers, and it turns no text into ids.
 //!
@@ -31,6 +34,7 @@ mod config;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod decoder;
+mod device;
 mod error;
 mod generate;
 mod kernels;
@@ -42,7 +46,10 @@ mod packed;
 mod parameter;
 
 pub use config::{Architecture, Config, RopeParameters};
-pub use decoder::{Model, Pass, TokenScores};
+pub use decoder::{Gradients, Model, Pass, ScoredPass, TokenScores};
+pub use device::{
+    Device, DeviceError, DeviceInfo, DeviceNeed, DeviceParameters, Part, Placement, StepNumbers, Trainable,
+};
 pub use error::ModelError;
 pub use generate::{
     DecodePrecision, Event, Finish, GenerateOptions, Generation, Generator, SamplingOptions, TokenBytes,
@@ -51,4 +58,4 @@ pub use generate::{
 pub use lora::{Adapter, LoraConfig, Target};
 pub use memory::{Advice, MemoryEstimate, SamplingLoad, TrainingLoad, Workload, kernel_name};
 pub use packed::Packed;
-pub use parameter::{Parameter, Precision};
+pub use parameter::{Numbers, Parameter, Precision, Widened};

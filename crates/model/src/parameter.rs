@@ -210,6 +210,8 @@ pub enum Numbers<'a> {
     },
     /// A copy widened from bf16.
     Widened(Widened),
+    /// A copy from a device.
+    Copied(Vec<f32>),
 }
 
 /// Numbers widened from bf16 into a scratch slice.
@@ -234,6 +236,7 @@ impl Deref for Numbers<'_> {
                 _ => &[],
             },
             Numbers::Widened(Widened(buffer)) => buffer,
+            Numbers::Copied(numbers) => numbers,
         }
     }
 }
@@ -355,11 +358,5 @@ impl Weight {
     /// A copy that shares no memory.
     pub(crate) fn duplicate(&self) -> Result<Weight, ModelError> {
         Weight::new(self.name(), self.read().to_vec(), self.shape(), self.precision())
-    }
-
-    /// The first number that is NaN or infinite, if any.
-    pub(crate) fn first_not_finite(&self) -> Option<(usize, f32)> {
-        let numbers = self.read();
-        numbers.iter().position(|number| !number.is_finite()).map(|place| (place, numbers[place]))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vul2safe_model::Model;
+use vul2safe_model::{Model, Precision};
 
 use crate::{AdamW, TrainError, tensor_file};
 
@@ -51,7 +51,7 @@ impl Checkpoint {
         optimizer: &AdamW,
     ) -> Result<(), TrainError> {
         replace(&self.folder, |folder| {
-            tensor_file::write_parameters(&folder.join(PARAMETERS), model.parameters())?;
+            tensor_file::write_parameters(&folder.join(PARAMETERS), &model.trainable())?;
             optimizer.save(&folder.join(OPTIMIZER))?;
             write_json(&folder.join(PROGRESS), progress)
         })
@@ -76,7 +76,7 @@ impl Checkpoint {
                 format!("its optimiser stands at step {}, not {}", optimizer.steps(), progress.step);
             return Err(TrainError::Checkpoint { path, problem });
         }
-        tensor_file::read_parameters(&folder.join(PARAMETERS), model.parameters())?;
+        tensor_file::read_parameters(&folder.join(PARAMETERS), &model.trainable())?;
         Ok(Some(progress))
     }
 }
@@ -122,13 +122,17 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(stage: &str, settings: Vec<String>, data: u64, model: &Model) -> Self {
-        Self {
-            stage: stage.to_owned(),
-            settings,
-            data: format!("{data:016x}"),
-            base: model.adapter().map(|_| format!("{:016x}", model.fingerprint())),
-        }
+    pub(crate) fn new(
+        stage: &str,
+        settings: Vec<String>,
+        data: u64,
+        model: &Model,
+    ) -> Result<Self, TrainError> {
+        let base = match model.lora() {
+            None => None,
+            Some(_) => Some(format!("{:016x}", model.fingerprint()?)),
+        };
+        Ok(Self { stage: stage.to_owned(), settings, data: format!("{data:016x}"), base })
     }
 
     /// The first thing in which a checkpoint's identity is another one.
@@ -152,12 +156,29 @@ pub(crate) fn settings(config: &impl Debug) -> Vec<String> {
     format!("{config:#?}").lines().map(|line| line.trim().trim_end_matches(',').to_owned()).collect()
 }
 
+/// What of a model changes the numbers of a training beside its weights: its adapter, and the engine that computes it. The
+/// processor's is not named, so that its checkpoints look as they did before there was another.
+pub(crate) fn settings_of(model: &Model) -> Vec<String> {
+    let mut lines: Vec<String> = model.lora().into_iter().flat_map(settings).collect();
+    let placement = model.placement();
+    if !placement.device.is_cpu() {
+        let precision = match placement.precision {
+            Precision::Float32 => "float32",
+            Precision::Bfloat16 => "bfloat16",
+        };
+        lines.push(format!("computed: on a GPU in {precision}"));
+    }
+    lines
+}
+
 /// The first setting of a checkpoint (`theirs`) that is another now (`ours`).
 pub(crate) fn first_difference(ours: &[String], theirs: &[String]) -> Option<String> {
     if let Some((ours, theirs)) = ours.iter().zip(theirs).find(|(ours, theirs)| ours != theirs) {
         return Some(format!("it was made with `{theirs}`, this is `{ours}`"));
     }
-    (ours.len() != theirs.len()).then(|| "it was made with other settings".to_owned())
+    let longer = if ours.len() > theirs.len() { ours } else { theirs };
+    let line = longer.get(ours.len().min(theirs.len()))?;
+    Some(format!("it was made with other settings: one of both alone has `{line}`"))
 }
 
 /// Has `fill` make a folder under another name, then puts it in the place of `folder`.

@@ -48,6 +48,8 @@ pub use supervised::{
 
 /// Says which weight of a model is NaN or infinite, if one is.
 fn broken_weight(model: &vul2safe_model::Model) -> Option<String> {
-    let (name, place, value) = model.first_not_finite()?;
-    Some(format!("number {place} of {name} is {value}"))
+    match model.first_not_finite() {
+        Ok(found) => found.map(|(name, place, value)| format!("number {place} of {name} is {value}")),
+        Err(error) => Some(format!("the weights cannot be read: {error}")),
+    }
 }

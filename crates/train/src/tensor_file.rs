@@ -2,82 +2,102 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     collections::HashMap,
     io::{Read, Seek, SeekFrom},
-    ops::Deref,
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype, SafeTensorError, View, tensor::Metadata};
-use vul2safe_model::Parameter;
+use vul2safe_model::Trainable;
 
 use crate::TrainError;
 
 /// Longest header that is read, as in the safetensors crate.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// A tensor to write; its bytes are made when its turn comes.
+/// Gives the numbers of a tensor: those that are there, or a copy from a device.
+pub(crate) type Numbers<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, TrainError> + 'a>;
+
+/// A tensor to write; its numbers are asked for and its bytes made when its turn comes.
 pub(crate) struct Entry<'a> {
     pub name: String,
-    pub shape: &'a [usize],
-    pub numbers: &'a [f32],
+    pub shape: Vec<usize>,
+    pub read: Numbers<'a>,
 }
 
-impl View for &Entry<'_> {
+/// A tensor as safetensors writes it.
+struct Stored<'s, 'a> {
+    entry: &'s Entry<'a>,
+    /// Why a tensor could not be read, which safetensors has no way to say.
+    failure: &'s RefCell<Option<TrainError>>,
+}
+
+impl View for Stored<'_, '_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
     fn shape(&self) -> &[usize] {
-        self.shape
+        &self.entry.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+        Cow::Owned(match (self.entry.read)() {
+            Ok(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error);
+                // The file is thrown away; bytes of the right length keep the writer going until then.
+                vec![0; self.data_len()]
+            }
+        })
     }
     fn data_len(&self) -> usize {
-        4 * self.numbers.len()
+        4 * self.entry.shape.iter().product::<usize>()
     }
 }
 
-/// Writes the file beside its place, renames it, and flushes it to the disk.
+/// Writes the file and flushes it to the disk.
 pub(crate) fn write(
     path: &Path,
     entries: &[Entry<'_>],
     metadata: HashMap<String, String>,
 ) -> Result<(), TrainError> {
-    let views = entries.iter().map(|entry| (entry.name.as_str(), entry));
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+    let failure = RefCell::new(None);
+    let stored = |entry| Stored { entry, failure: &failure };
+    let views = entries.iter().map(|entry| (entry.name.as_str(), stored(entry)));
+    let written = safetensors::serialize_to_file(views, Some(metadata), path);
+    if let Some(error) = failure.take() {
+        return Err(error);
+    }
+    written.map_err(|error| match error {
         SafeTensorError::IoError(source) => TrainError::io(path)(source),
         other => TrainError::Checkpoint { path: path.to_owned(), problem: other.to_string() },
     })?;
     fs_err::File::open(path).and_then(|file| file.sync_all()).map_err(TrainError::io(path))
 }
 
-/// Writes the numbers of parameters under their names.
-pub(crate) fn write_parameters(path: &Path, parameters: &[Parameter]) -> Result<(), TrainError> {
-    let numbers: Vec<_> = parameters.iter().map(Parameter::read).collect();
-    let entries: Vec<Entry<'_>> = parameters
-        .iter()
-        .zip(&numbers)
-        .map(|(parameter, numbers)| Entry {
-            name: parameter.name().to_owned(),
-            shape: parameter.shape(),
-            numbers: numbers.deref(),
-        })
-        .collect();
+/// Writes the numbers of everything that is trained under their names.
+pub(crate) fn write_parameters(path: &Path, trainable: &Trainable) -> Result<(), TrainError> {
+    let entry = |(index, (name, shape)): (usize, (String, Vec<usize>))| Entry {
+        name,
+        shape,
+        read: Box::new(move || Ok(Cow::Owned(trainable.read(index)?.to_vec()))),
+    };
+    let entries: Vec<Entry<'_>> = trainable.shapes().into_iter().enumerate().map(entry).collect();
     write(path, &entries, HashMap::new())
 }
 
 /// Reads what [`write_parameters`] wrote into the same parameters; all are checked before any is set.
-pub(crate) fn read_parameters(path: &Path, parameters: &[Parameter]) -> Result<(), TrainError> {
+pub(crate) fn read_parameters(path: &Path, trainable: &Trainable) -> Result<(), TrainError> {
     let mut file = TensorFile::open(path)?;
-    if file.count() != parameters.len() {
-        return Err(file.broken(format!("{} tensors where {} are wanted", file.count(), parameters.len())));
+    let shapes = trainable.shapes();
+    if file.count() != shapes.len() {
+        return Err(file.broken(format!("{} tensors where {} are wanted", file.count(), shapes.len())));
     }
-    for parameter in parameters {
-        file.check(parameter.name(), parameter.shape())?;
+    for (name, shape) in &shapes {
+        file.check(name, shape)?;
     }
-    for parameter in parameters {
-        parameter.set(&file.read(parameter.name(), parameter.shape())?)?;
+    for (index, (name, shape)) in shapes.iter().enumerate() {
+        trainable.write(index, &file.read(name, shape)?)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vul2safe_code::Language;
+use vul2safe_model::{Device, Precision};
 use vul2safe_range::Level;
 
 pub use eval::{EvalArguments, EvalCommand, EvalCompareArguments, EvalRunArguments};
@@ -80,7 +81,7 @@ pub enum Command {
     /// The tasks that models are measured on.
     #[command(subcommand)]
     Range(RangeCommand),
-    /// What this machine has: processor, memory, sandbox, programs; with a model, what it would take.
+    /// What this machine has: processor, memory, GPUs, sandbox, programs; with a model, what it would take.
     Doctor(DoctorArguments),
 }
 
@@ -98,6 +99,9 @@ pub struct DemoArguments {
     /// Print the plan and touch nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Where the models are computed: cpu, cuda (the first GPU) or cuda:N. Goes before the recipe's `device` [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
     /// Run even where the estimate says that the memory will not do.
     #[arg(long)]
     pub ignore_memory_estimate: bool,
@@ -116,6 +120,9 @@ pub struct RunArguments {
     /// Print the plan (records, tokens, steps, disk, memory) and touch nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Where the models are computed: cpu, cuda (the first GPU) or cuda:N. Goes before the recipe's `device` [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
     /// Run even where the estimate says that the memory will not do.
     #[arg(long)]
     pub ignore_memory_estimate: bool,
@@ -236,9 +243,30 @@ pub struct TrainArguments {
     /// Change one key of the recipe; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Where the models are computed: cpu, cuda (the first GPU) or cuda:N. Goes before the recipe's `device` [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Device>,
     /// Run even where the estimate says that the memory will not do.
     #[arg(long)]
     pub ignore_memory_estimate: bool,
+}
+
+/// How weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightPrecision {
+    /// Four bytes a number.
+    Float32,
+    /// Two bytes a number.
+    Bfloat16,
+}
+
+impl From<WeightPrecision> for Precision {
+    fn from(precision: WeightPrecision) -> Precision {
+        match precision {
+            WeightPrecision::Float32 => Precision::Float32,
+            WeightPrecision::Bfloat16 => Precision::Bfloat16,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +278,12 @@ pub struct GenerateArguments {
     /// The base of an adapter [default: the one that its adapter_config.json names]
     #[arg(long, value_name = "FOLDER")]
     pub base: Option<PathBuf>,
+    /// Where the model is computed: cpu, cuda (the first GPU) or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Device,
+    /// How the weights are kept: bfloat16 takes half the memory and is what GPUs are fast in.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub precision: WeightPrecision,
     /// One request.
     #[arg(long)]
     pub prompt: Option<String>,

@@ -100,6 +100,7 @@ from_crate_errors!(
     vul2safe_evaluate::SuiteError,
     vul2safe_judge::JudgeError,
     vul2safe_llm::LlmError,
+    vul2safe_model::DeviceError,
     vul2safe_model::ModelError,
     vul2safe_report::ReportError,
     vul2safe_reward::RewardError,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use vul2safe_model::{
-    Config, DecodePrecision, LoraConfig, MemoryEstimate, Precision, SamplingLoad, TrainingLoad, Workload,
+    Config, DecodePrecision, DeviceInfo, LoraConfig, MemoryEstimate, Precision, SamplingLoad, TrainingLoad,
+    Workload,
 };
 
 use crate::failure::{Failure, Result};
@@ -86,7 +87,8 @@ pub fn stages(recipe: &Recipe, until: Until) -> Result<Vec<StageMemory>> {
         found.push(StageMemory {
             stage: "base",
             workload: Workload {
-                precision: Precision::Float32,
+                // On the processor weights in bfloat16 cannot be trained.
+                precision: if recipe.device.is_cpu() { Precision::Float32 } else { plain.precision },
                 lora: None,
                 file_bytes: 0,
                 training: Some(TrainingLoad { checkpointing: training.gradient_checkpointing, ..load }),
@@ -158,11 +160,14 @@ fn training_load(microbatch: usize, batch: usize, longest: usize) -> TrainingLoa
     }
 }
 
-/// Refuses a recipe that asks for more memory than there is.
+/// Refuses a recipe that asks for more memory than there is, on the processor's side or on the GPU that it names.
 ///
 /// # Errors
-/// The first stage that needs more, with what would fit.
+/// The first stage that needs more, with what would fit; a GPU that cannot be used.
 pub fn check(recipe: &Recipe, until: Until) -> Result<()> {
+    if let Some(gpu) = recipe.device.find()? {
+        return check_on_gpu(recipe, until, &gpu);
+    }
     let Some(available) = available_memory() else { return Ok(()) };
     for stage in stages(recipe, until)? {
         let needed = stage.estimate().needed;
@@ -180,6 +185,69 @@ pub fn check(recipe: &Recipe, until: Until) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn check_on_gpu(recipe: &Recipe, until: Until, gpu: &DeviceInfo) -> Result<()> {
+    for stage in stages(recipe, until)? {
+        let needed = stage.workload.on_device()?.needed;
+        if needed > gpu.free {
+            return Err(Failure::user(format!(
+                "stage `{}` needs about {} of memory on {}, and {} of {} are free there ({})",
+                stage.stage,
+                size(needed),
+                recipe.device,
+                size(gpu.free),
+                size(gpu.total),
+                gpu.name
+            ))
+            .with_hint(format!(
+                "{}\n`--ignore-memory-estimate` runs it all the same",
+                advice_on_gpu(&stage, gpu.free)?.join("\n")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What would fit on a GPU, a line each: changes that are made one after the other until it does.
+///
+/// # Errors
+/// Sizes that a GPU does not compute; a program without the engine for GPUs.
+pub fn advice_on_gpu(stage: &StageMemory, free: usize) -> Result<Vec<String>> {
+    let mut workload = stage.workload.clone();
+    let mut lines: Vec<String> = Vec::new();
+    let mut fits = false;
+    let changes: [(&str, fn(&mut Workload)); 3] = [
+        ("`model.precision = \"bfloat16\"`", |workload| workload.precision = Precision::Bfloat16),
+        ("`gradient_checkpointing = true`", |workload| {
+            workload.training = workload.training.map(|load| TrainingLoad { checkpointing: true, ..load });
+        }),
+        ("an adapter (`[lora]`)", |workload| {
+            if workload.training.is_some() {
+                workload.lora.get_or_insert_with(LoraConfig::default);
+            }
+        }),
+    ];
+    // A model made from nothing has no base for an adapter.
+    let count = if stage.stage == "base" { 2 } else { 3 };
+    for (what, change) in &changes[..count] {
+        let before = workload.on_device()?.needed;
+        change(&mut workload);
+        let needed = workload.on_device()?.needed;
+        if needed < before {
+            fits = needed <= free;
+            let with = if lines.is_empty() { "" } else { "and " };
+            let verdict = if fits { "fits" } else { "is still too much" };
+            lines.push(format!("{with}{what}: about {}, which {verdict}", size(needed)));
+        }
+        if fits {
+            break;
+        }
+    }
+    if !fits {
+        lines.push("fewer tokens a micro-batch, fewer rollouts, or a smaller model take less".to_owned());
+    }
+    Ok(lines)
 }
 
 /// Memory available, as a part of a sentence.

@@ -108,7 +108,7 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     let of_base = usize::from(recipe.model.path.is_none());
     let disk = 4 * (parameters * of_base + trained * (made - of_base + 3 * recipe.arms.len()));
     say("disk", format!("about {} MiB of checkpoints", thousands(disk.div_ceil(1 << 20))));
-    lines.extend(memory_lines(recipe)?);
+    lines.extend(if recipe.device.is_cpu() { memory_lines(recipe)? } else { device_lines(recipe)? });
     Ok(lines.join("\n"))
 }
 
@@ -156,6 +156,53 @@ fn memory_lines(recipe: &Recipe) -> Result<Vec<String>> {
             let advice = memory::advice(&stage, available.bytes);
             lines.extend(advice.into_iter().map(|line| format!("    {line}")));
         }
+    }
+    Ok(lines)
+}
+
+/// The peak of every stage on the recipe's GPU, beside what is free there if it is at hand.
+fn device_lines(recipe: &Recipe) -> Result<Vec<String>> {
+    let mut lines = vec![format!("memory on {} (estimates)", recipe.device)];
+    let mut highest: Option<(usize, memory::StageMemory)> = None;
+    for stage in memory::stages(recipe, Until::Report)? {
+        let need = stage.workload.on_device()?;
+        let parts = [
+            ("weights", need.weights),
+            ("optimiser", need.optimizer),
+            ("activations", need.activations),
+            ("cache", need.cache),
+            ("driver", need.driver),
+        ];
+        let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
+        let parts: Vec<String> =
+            parts.map(|(name, bytes)| format!("{name} {}", memory::size(bytes))).collect();
+        let needed = memory::size(need.needed);
+        lines.push(format!("  {:<12} {needed:>10}  ({})", stage.stage, parts.join(", ")));
+        if highest.as_ref().is_none_or(|(most, _)| need.needed > *most) {
+            highest = Some((need.needed, stage));
+        }
+    }
+    let Some((needed, stage)) = highest else { return Ok(lines) };
+    let peak = format!("  {:<12} {:>10}  in `{}`", "peak", memory::size(needed), stage.stage);
+    lines.push(match recipe.device.find() {
+        Ok(Some(gpu)) => {
+            format!(
+                "{peak}; {} of {} are free ({})",
+                memory::size(gpu.free),
+                memory::size(gpu.total),
+                gpu.name
+            )
+        }
+        Ok(None) => peak,
+        // A plan may be made on another machine than the run.
+        Err(error) => format!("{peak}; not at hand here: {error}"),
+    });
+    if let Ok(Some(gpu)) = recipe.device.find()
+        && needed > gpu.free
+    {
+        lines.push("  it does not fit; what would:".to_owned());
+        let advice = memory::advice_on_gpu(&stage, gpu.free)?;
+        lines.extend(advice.into_iter().map(|line| format!("    {line}")));
     }
     Ok(lines)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{refused, start, succeeded, tiny_demo, vul2safe};
 use vul2safe::stages::base::open_model;
-use vul2safe_model::{Config, Model, Precision};
+use vul2safe_model::{Config, Model, Placement};
 use vul2safe_tokens::Tokenizer;
 
 const LORA: &[&str] = &[
@@ -154,9 +154,9 @@ fn a_tokenizer_of_another_model_is_refused() {
     tokenizer.save(folder.path()).expect("saved");
     let model = Model::random(Config::new(size - 1, 32, 64, 1, 2, 1), 1).expect("a model");
     model.save(folder.path()).expect("saved");
-    let failure = open_model(folder.path(), None, Precision::Float32).expect_err("must be refused");
+    let failure = open_model(folder.path(), None, Placement::default()).expect_err("must be refused");
     assert!(failure.message.contains(&format!("{size} ids")) && failure.hint.is_some(), "{failure:?}");
     // Rows beyond the tokenizer's ids are usual: matrices are padded.
     Model::random(Config::new(512, 32, 64, 1, 2, 1), 1).expect("a model").save(folder.path()).expect("saved");
-    open_model(folder.path(), None, Precision::Float32).expect("more rows than ids");
+    open_model(folder.path(), None, Placement::default()).expect("more rows than ids");
 }

@@ -9,14 +9,15 @@ use vul2safe_model::{
     Adapter, Config, DecodePrecision, GenerateOptions, LoraConfig, Model, Packed, Pass, Precision,
     SamplingLoad, SamplingOptions, TrainingLoad, Workload,
 };
-use vul2safe_train::{AdamW, OptimizerConfig};
+use vul2safe_reward::{Score, Scored};
+use vul2safe_train::{AdamW, Control, OptimizerConfig, PpoConfig, PpoPrompt, Rollout, ppo};
 
 const THREADS: usize = 2;
 /// In a child: which case to run.
 const CASE: &str = "VUL2SAFE_MEMORY_CASE";
 
 /// The cases that always run.
-const QUICK: [&str; 8] = [
+const QUICK: [&str; 9] = [
     "small, all weights",
     "small, checkpointing",
     "small, two micro-batches",
@@ -25,6 +26,7 @@ const QUICK: [&str; 8] = [
     "LoRA on bfloat16, large vocabulary",
     "sampling, small model",
     "sampling with an adapter",
+    "PPO",
 ];
 
 struct Case {
@@ -97,6 +99,26 @@ fn cases() -> Vec<Case> {
         sequences: 0,
         passes: 0,
     };
+    // Policy and reference, answers to prompts of a quarter of the length, and an update on them.
+    let ppo = |name, config: &Config| {
+        let load = training(4, 256);
+        let load = TrainingLoad { rows: load.tokens / 4 * 3, accumulation: true, ..load };
+        Case {
+            name,
+            workload: Workload {
+                further_models: 1,
+                training: Some(load),
+                sampling: Some(SamplingLoad {
+                    running: 16,
+                    length: 256,
+                    precision: DecodePrecision::Float32,
+                }),
+                ..plain(config)
+            },
+            sequences: 4,
+            passes: 4,
+        }
+    };
     let bfloat16 =
         |case: Case| Case { workload: Workload { precision: Precision::Bfloat16, ..case.workload }, ..case };
     vec![
@@ -123,6 +145,9 @@ fn cases() -> Vec<Case> {
             sampling("sampling with an adapter", &middle, 32, DecodePrecision::Float32),
             Precision::Float32,
         ),
+        ppo("PPO", &small),
+        ppo("PPO, large vocabulary", &wide),
+        adapter(ppo("PPO with an adapter on bfloat16", &middle), Precision::Bfloat16),
     ]
 }
 
@@ -148,6 +173,9 @@ fn carry_out(case: &Case) {
     let ids = |from: usize, count: usize| -> Vec<u32> {
         (from..from + count).map(|at| ((at * 7919 + at * at * 31) % vocabulary) as u32).collect()
     };
+    if let (Some(load), Some(answers)) = (workload.training, workload.sampling) {
+        return carry_out_ppo(&model, load, answers, &ids);
+    }
     if let Some(load) = workload.training {
         model.set_checkpointing(load.checkpointing);
         let mut optimizer = AdamW::new(model.parameters(), OptimizerConfig::default());
@@ -179,6 +207,40 @@ fn carry_out(case: &Case) {
         let answers = model.generate_with(&prompts, &options, together).expect("answers");
         assert!(answers.iter().all(|answer| answer.ids.len() == load.length - prompt));
     }
+}
+
+/// One update of PPO from sampling to the optimiser's steps.
+fn carry_out_ppo(
+    actor: &Model,
+    load: TrainingLoad,
+    answers: SamplingLoad,
+    ids: &dyn Fn(usize, usize) -> Vec<u32>,
+) {
+    let reference = actor.duplicate().expect("a copy");
+    let prompt = answers.length / 4;
+    let prompts: Vec<PpoPrompt> = (0..answers.running)
+        .map(|index| PpoPrompt { id: index.to_string(), ids: ids(index * 977, prompt) })
+        .collect();
+    let config = PpoConfig {
+        updates: 1,
+        rollouts_per_update: answers.running,
+        answers_per_prompt: 1,
+        maximum_new_tokens: answers.length - prompt,
+        tokens_per_microbatch: load.tokens,
+        gradient_checkpointing: load.checkpointing,
+        ..PpoConfig::default()
+    };
+    let mut score = |rollouts: &[Rollout]| -> Vec<Score> {
+        let score = |rollout: &Rollout| {
+            let rewards: Vec<f32> = rollout.response().iter().map(|id| (id % 2) as f32).collect();
+            let (total, reasons) = (rewards.iter().sum(), vec![Vec::new(); rewards.len()]);
+            Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })
+        };
+        rollouts.iter().map(score).collect()
+    };
+    let summary = ppo(actor, &reference, &prompts, &config, &mut score, &mut |_| Ok(Control::Continue))
+        .expect("an update");
+    assert_eq!(summary.rollouts, answers.running as u64);
 }
 
 #[test]

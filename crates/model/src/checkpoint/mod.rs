@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-pub(crate) use write::{save, write_json, write_weights};
+pub(crate) use write::{Written, save, write_json, write_weights};
 
 use crate::config::Config;
 use crate::error::ModelError;
@@ -101,34 +101,52 @@ impl WeightFile {
     }
 }
 
+/// The weight files of a model folder, with a place for every tensor that the configuration calls for.
+pub(crate) struct ModelFiles {
+    files: Vec<WeightFile>,
+    /// Which file holds the tensor of this name.
+    places: HashMap<String, usize>,
+}
+
+impl ModelFiles {
+    /// Maps the files of the folder.
+    pub(crate) fn open(folder: &Path, config: &Config) -> Result<ModelFiles, ModelError> {
+        let shapes = config.parameter_shapes();
+        let known: BTreeSet<&str> = shapes.iter().map(|(name, _)| name.as_str()).collect();
+        let (mut files, mut places) = (Vec::new(), HashMap::new());
+        for path in weight_files(folder)? {
+            let file = WeightFile::open(&path)?;
+            for (name, _) in file.tensors()?.iter() {
+                if known.contains(name) {
+                    places.insert(name.to_string(), files.len());
+                } else if !is_redundant(name, config) {
+                    return Err(ModelError::UnexpectedTensor { file: path, tensor: name.to_string() });
+                }
+            }
+            files.push(file);
+        }
+        if let Some((tensor, expected)) = shapes.into_iter().find(|(name, _)| !places.contains_key(name)) {
+            let file = if let [file] = &files[..] { file.path().to_path_buf() } else { folder.to_path_buf() };
+            return Err(ModelError::MissingTensor { file, tensor, expected });
+        }
+        Ok(ModelFiles { files, places })
+    }
+
+    /// The numbers of a tensor that the configuration calls for, widened to f32.
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let file = self.places.get(name).and_then(|&place| self.files.get(place));
+        let file = file.ok_or_else(|| ModelError::input(format!("no file holds {name}")))?;
+        let tensors = file.tensors()?;
+        let view = tensors.tensor(name).map_err(|error| file.broken(&error))?;
+        file.read(name, &view, shape)
+    }
+}
+
 /// Reads every parameter of `config` from the folder.
 pub(crate) fn load(folder: &Path, config: &Config, precision: Precision) -> Result<Vec<Weight>, ModelError> {
+    let files = ModelFiles::open(folder, config)?;
     let shapes = config.parameter_shapes();
-    let places: HashMap<&str, usize> =
-        shapes.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
-    let mut found: Vec<Option<Weight>> = (0..shapes.len()).map(|_| None).collect();
-    let paths = weight_files(folder)?;
-    for path in &paths {
-        let file = WeightFile::open(path)?;
-        for (name, view) in file.tensors()?.iter() {
-            let Some(&at) = places.get(name) else {
-                if is_redundant(name, config) {
-                    continue;
-                }
-                return Err(ModelError::UnexpectedTensor { file: path.clone(), tensor: name.to_string() });
-            };
-            let shape = &shapes[at].1;
-            found[at] = Some(Weight::new(name, file.read(name, &view, shape)?, shape, precision)?);
-        }
-    }
-    let mut weights = Vec::with_capacity(shapes.len());
-    for ((tensor, expected), weight) in shapes.into_iter().zip(found) {
-        weights.push(weight.ok_or_else(|| {
-            let file = if let [file] = &paths[..] { file.clone() } else { folder.to_path_buf() };
-            ModelError::MissingTensor { file, tensor, expected }
-        })?);
-    }
-    Ok(weights)
+    shapes.iter().map(|(name, shape)| Weight::new(name, files.read(name, shape)?, shape, precision)).collect()
 }
 
 /// Tensors that some writers add although they follow from the others.

@@ -1,6 +1,7 @@
 //! Writing a model folder, each file whole or not at all.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
@@ -10,15 +11,31 @@ use safetensors::{Dtype, View};
 
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::parameter::{Precision, Weight};
+use crate::parameter::{Numbers, Precision, Weight};
 
-/// A weight as safetensors writes it: its bytes are made one tensor at a time.
-struct Stored<'a> {
-    weight: &'a Weight,
-    precision: Precision,
+/// A tensor to be written. Its numbers are asked for when its turn comes.
+pub(crate) struct Written<'a> {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) read: Box<dyn Fn() -> Result<Numbers<'a>, ModelError> + 'a>,
 }
 
-impl View for Stored<'_> {
+impl<'a> Written<'a> {
+    /// A weight in this process's memory, under another name.
+    pub(crate) fn weight(name: String, weight: &'a Weight) -> Written<'a> {
+        Written { name, shape: weight.shape().to_vec(), read: Box::new(|| Ok(weight.read())) }
+    }
+}
+
+/// A tensor as safetensors writes it.
+struct Stored<'s, 'a> {
+    tensor: &'s Written<'a>,
+    precision: Precision,
+    /// Why a tensor could not be read, which safetensors has no way to say.
+    failure: &'s RefCell<Option<ModelError>>,
+}
+
+impl View for Stored<'_, '_> {
     fn dtype(&self) -> Dtype {
         match self.precision {
             Precision::Float32 => Dtype::F32,
@@ -26,10 +43,17 @@ impl View for Stored<'_> {
         }
     }
     fn shape(&self) -> &[usize] {
-        self.weight.shape()
+        &self.tensor.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        let numbers = self.weight.read();
+        let numbers = match (self.tensor.read)() {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error);
+                // The file is thrown away; bytes of the right length keep the writer going until then.
+                return Cow::Owned(vec![0; self.data_len()]);
+            }
+        };
         let numbers = numbers.iter();
         Cow::Owned(match self.precision {
             Precision::Float32 => numbers.flat_map(|number| number.to_le_bytes()).collect(),
@@ -37,7 +61,7 @@ impl View for Stored<'_> {
         })
     }
     fn data_len(&self) -> usize {
-        self.weight.count() * self.precision.bytes()
+        self.tensor.shape.iter().product::<usize>() * self.precision.bytes()
     }
 }
 
@@ -45,13 +69,19 @@ impl View for Stored<'_> {
 pub(crate) fn write_weights(
     folder: &Path,
     name: &str,
-    weights: &[(String, Weight)],
+    tensors: &[Written<'_>],
     precision: Precision,
     metadata: HashMap<String, String>,
 ) -> Result<(), ModelError> {
     replace(folder, name, |temporary| {
-        let views = weights.iter().map(|(name, weight)| (name.as_str(), Stored { weight, precision }));
-        safetensors::serialize_to_file(views, Some(metadata), temporary).map_err(|error| match error {
+        let failure = RefCell::new(None);
+        let stored = |tensor| Stored { tensor, precision, failure: &failure };
+        let views = tensors.iter().map(|tensor| (tensor.name.as_str(), stored(tensor)));
+        let written = safetensors::serialize_to_file(views, Some(metadata), temporary);
+        if let Some(error) = failure.take() {
+            return Err(error);
+        }
+        written.map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => ModelError::io(temporary, source),
             other => ModelError::Safetensors { file: temporary.to_path_buf(), message: other.to_string() },
         })
@@ -62,7 +92,7 @@ pub(crate) fn write_weights(
 pub(crate) fn save(
     folder: &Path,
     config: &Config,
-    weights: &[(String, Weight)],
+    weights: &[Written<'_>],
     precision: Precision,
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(|source| ModelError::io(folder, source))?;

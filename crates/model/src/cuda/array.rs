@@ -1,7 +1,7 @@
 //! Arrays of numbers on a device, and parts of them.
 
 use super::driver::{Argument, Driver, Number};
-use super::error::DeviceError;
+use crate::device::DeviceError;
 
 /// Numbers on a device. Their first content is unspecified.
 pub(crate) struct Array<D: Driver> {

@@ -3,7 +3,7 @@
 use super::array::{Array, View};
 use super::driver::{Driver, Number};
 use super::engine::{Engine, Pass};
-use super::error::DeviceError;
+use crate::device::DeviceError;
 
 /// Scores of chosen rows, and what their gradient needs.
 pub struct Scores<D: Driver> {
@@ -19,6 +19,24 @@ pub struct Scores<D: Driver> {
     /// Tokens of the pass they are of.
     tokens: usize,
     saved: Array<D>,
+}
+
+/// Memory for one chunk of the head's rows.
+struct HeadRoom<D: Driver> {
+    rows: usize,
+    /// `[rows, vocabulary]`
+    logits: Array<D>,
+    dlogits: Array<D>,
+    /// `[rows, hidden]`
+    gathered: Array<D>,
+    dgathered: Array<D>,
+}
+
+fn check_rows<D: Driver>(pass: &Pass<D>, rows: &[u32]) -> Result<(), DeviceError> {
+    match rows.iter().find(|&&row| row as usize >= pass.tokens()) {
+        None => Ok(()),
+        Some(row) => Err(DeviceError::input(format!("row {row} of {} tokens", pass.tokens()))),
+    }
 }
 
 impl<D: Driver> Engine<D> {
@@ -52,20 +70,7 @@ impl<D: Driver> Engine<D> {
         targets: &[u32],
         temperature: f32,
     ) -> Result<Scores<D>, DeviceError> {
-        if rows.len() != targets.len() || rows.is_empty() {
-            return Err(DeviceError::input(format!(
-                "{} rows and {} targets to score",
-                rows.len(),
-                targets.len()
-            )));
-        }
-        if let Some(row) = rows.iter().find(|&&row| row as usize >= pass.tokens()) {
-            return Err(DeviceError::input(format!("row {row} of {} tokens", pass.tokens())));
-        }
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(DeviceError::input(format!("a temperature of {temperature}")));
-        }
-        self.check_ids(targets)?;
+        self.check_score(pass, rows, targets, temperature)?;
         let (vocabulary, width, kernels) = (self.sizes.vocabulary, self.sizes.hidden, &self.kernels);
         let inverse_temperature = 1.0 / temperature;
         let saved = kernels.floats(3 * rows.len())?;
@@ -95,13 +100,34 @@ impl<D: Driver> Engine<D> {
         })
     }
 
+    fn check_score(
+        &self,
+        pass: &Pass<D>,
+        rows: &[u32],
+        targets: &[u32],
+        temperature: f32,
+    ) -> Result<(), DeviceError> {
+        if rows.len() != targets.len() || rows.is_empty() {
+            return Err(DeviceError::input(format!(
+                "{} rows and {} targets to score",
+                rows.len(),
+                targets.len()
+            )));
+        }
+        check_rows(pass, rows)?;
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(DeviceError::input(format!("a temperature of {temperature}")));
+        }
+        self.check_ids(targets)
+    }
+
     /// Adds to the gradient of the pass's hidden states, and of the head, what follows from the gradients of each score's
     /// log-probability and entropy.
     ///
     /// # Errors
     /// Another number of gradients than of scores; failed calls.
     pub fn score_backward(
-        &mut self,
+        &self,
         pass: &mut Pass<D>,
         scores: &Scores<D>,
         d_log_prob: &[f32],
@@ -124,49 +150,158 @@ impl<D: Driver> Engine<D> {
         }
         self.begin_gradient()?;
         self.begin_hidden_gradient(pass)?;
-        let (vocabulary, width, kernels) = (self.sizes.vocabulary, self.sizes.hidden, &self.kernels);
-        let slopes: Vec<f32> =
-            d_log_prob.iter().zip(d_entropy).flat_map(|(&log, &entropy)| [log, entropy]).collect();
-        let slopes_array = kernels.floats(slopes.len())?;
-        kernels.write(slopes_array.view(), &slopes)?;
-        let chunk = self.sizes.chunk(&self.settings).min(count);
-        let logits = kernels.floats(chunk * vocabulary)?;
-        let dlogits = kernels.reals(chunk * vocabulary)?;
-        let gathered = kernels.reals(chunk * width)?;
-        let dgathered = kernels.floats(chunk * width)?;
-        let head_length = vocabulary * width;
-        for first in (0..count).step_by(chunk) {
-            let count = chunk.min(count - first);
+        let slopes = self.slopes(d_log_prob, d_entropy)?;
+        let room = self.head_room(count)?;
+        for first in (0..count).step_by(room.rows) {
+            let count = room.rows.min(count - first);
             let rows = &scores.rows[first..first + count];
-            kernels.gather(gathered.view(), pass.hidden.view(), kernels.words(rows)?.view(), width)?;
-            let logits = logits.part(0, count * vocabulary);
-            self.logits_into(logits, gathered.view(), count, scores.inverse_temperature)?;
-            let targets = kernels.words(&scores.targets[first..first + count])?;
-            let saved = scores.saved.part(3 * first, 3 * count);
-            let slopes = slopes_array.part(2 * first, 2 * count);
-            let dlogits = dlogits.part(0, count * vocabulary);
-            let given = (saved, slopes, targets.view());
-            kernels.score_backward(dlogits, logits, given, vocabulary, scores.inverse_temperature)?;
-            let dlogits = dlogits.matrix(count, vocabulary);
-            let dgathered = dgathered.part(0, count * width);
-            let head = self.head_weight().matrix(vocabulary, width);
-            kernels.product(dgathered.matrix(count, width), dlogits, head, 1.0, 0.0)?;
-            if let Some(dhidden) = &pass.dhidden {
-                kernels.scatter_add(dhidden.view(), dgathered, rows, width)?;
-            }
-            if let Some(dhead) = self.base.gradient(self.head, head_length) {
-                let gathered = gathered.part(0, count * width).matrix(count, width);
-                kernels.product(dhead.matrix(vocabulary, width), dlogits.transposed(), gathered, 1.0, 1.0)?;
-            }
+            self.chunk_logits(&room, pass, rows, scores.inverse_temperature)?;
+            let targets = self.kernels.words(&scores.targets[first..first + count])?;
+            let given = (scores.saved.part(3 * first, 3 * count), slopes.part(2 * first, 2 * count));
+            self.chunk_backward(&room, pass, rows, targets.view(), given, scores.inverse_temperature)?;
         }
         Ok(())
+    }
+
+    /// Scores at temperature 1 and goes back at once for a loss `Σ gᵢ · log pᵢ` whose `gᵢ` are known beforehand: the logits of each
+    /// chunk are computed a single time. Gives the log-probabilities.
+    ///
+    /// # Errors
+    /// Those of [`Engine::score`] and [`Engine::score_backward`].
+    pub fn cross_entropy(
+        &self,
+        pass: &mut Pass<D>,
+        rows: &[u32],
+        targets: &[u32],
+        d_log_prob: &[f32],
+    ) -> Result<Vec<f32>, DeviceError> {
+        self.check_score(pass, rows, targets, 1.0)?;
+        if d_log_prob.len() != rows.len() {
+            return Err(DeviceError::input(format!(
+                "{} gradients for {} scores",
+                d_log_prob.len(),
+                rows.len()
+            )));
+        }
+        self.begin_gradient()?;
+        self.begin_hidden_gradient(pass)?;
+        let slopes = self.slopes(d_log_prob, &vec![0.0; rows.len()])?;
+        let saved = self.kernels.floats(3 * rows.len())?;
+        let room = self.head_room(rows.len())?;
+        for first in (0..rows.len()).step_by(room.rows) {
+            let count = room.rows.min(rows.len() - first);
+            let rows = &rows[first..first + count];
+            let logits = self.chunk_logits(&room, pass, rows, 1.0)?;
+            let targets = self.kernels.words(&targets[first..first + count])?;
+            let saved = saved.part(3 * first, 3 * count);
+            self.kernels.score(saved, logits, targets.view(), self.sizes.vocabulary)?;
+            let given = (saved, slopes.part(2 * first, 2 * count));
+            self.chunk_backward(&room, pass, rows, targets.view(), given, 1.0)?;
+        }
+        Ok(self.kernels.read(saved.view())?.into_iter().step_by(3).collect())
+    }
+
+    /// The gradients of each score's log-probability and entropy, side by side.
+    fn slopes(&self, d_log_prob: &[f32], d_entropy: &[f32]) -> Result<Array<D>, DeviceError> {
+        let slopes: Vec<f32> =
+            d_log_prob.iter().zip(d_entropy).flat_map(|(&log, &entropy)| [log, entropy]).collect();
+        let array = self.kernels.floats(slopes.len())?;
+        self.kernels.write(array.view(), &slopes)?;
+        Ok(array)
+    }
+
+    fn head_room(&self, count: usize) -> Result<HeadRoom<D>, DeviceError> {
+        let (vocabulary, width, kernels) = (self.sizes.vocabulary, self.sizes.hidden, &self.kernels);
+        let rows = self.sizes.chunk(&self.settings).min(count);
+        Ok(HeadRoom {
+            rows,
+            logits: kernels.floats(rows * vocabulary)?,
+            dlogits: kernels.reals(rows * vocabulary)?,
+            gathered: kernels.reals(rows * width)?,
+            dgathered: kernels.floats(rows * width)?,
+        })
+    }
+
+    /// The logits of a chunk's rows.
+    fn chunk_logits<'a>(
+        &self,
+        room: &'a HeadRoom<D>,
+        pass: &Pass<D>,
+        rows: &[u32],
+        factor: f32,
+    ) -> Result<View<'a, D>, DeviceError> {
+        let list = self.kernels.words(rows)?;
+        self.kernels.gather(room.gathered.view(), pass.hidden.view(), list.view(), self.sizes.hidden)?;
+        let logits = room.logits.part(0, rows.len() * self.sizes.vocabulary);
+        self.logits_into(logits, room.gathered.view(), rows.len(), factor)?;
+        Ok(logits)
+    }
+
+    /// From a chunk's logits, scores and slopes to the gradients of its hidden states and of the head.
+    fn chunk_backward(
+        &self,
+        room: &HeadRoom<D>,
+        pass: &Pass<D>,
+        rows: &[u32],
+        targets: View<'_, D>,
+        (saved, slopes): (View<'_, D>, View<'_, D>),
+        factor: f32,
+    ) -> Result<(), DeviceError> {
+        let (vocabulary, width, kernels) = (self.sizes.vocabulary, self.sizes.hidden, &self.kernels);
+        let count = rows.len();
+        let logits = room.logits.part(0, count * vocabulary);
+        let dlogits = room.dlogits.part(0, count * vocabulary);
+        kernels.score_backward(dlogits, logits, (saved, slopes, targets), vocabulary, factor)?;
+        let dlogits = dlogits.matrix(count, vocabulary);
+        let dgathered = room.dgathered.part(0, count * width);
+        let head = self.head_weight().matrix(vocabulary, width);
+        kernels.product(dgathered.matrix(count, width), dlogits, head, 1.0, 0.0)?;
+        if let Some(dhidden) = &pass.dhidden {
+            kernels.scatter_add(dhidden.view(), dgathered, rows, width)?;
+        }
+        if let Some(dhead) = self.base_gradient(self.head, vocabulary * width) {
+            let gathered = room.gathered.part(0, count * width).matrix(count, width);
+            kernels.product(dhead.matrix(vocabulary, width), dlogits.transposed(), gathered, 1.0, 1.0)?;
+        }
+        Ok(())
+    }
+
+    /// Hidden states after the final norm of some rows, on the host, `[rows, hidden]`.
+    ///
+    /// # Errors
+    /// A row out of range; failed calls.
+    pub fn hidden_rows(&self, pass: &Pass<D>, rows: &[u32]) -> Result<Vec<f32>, DeviceError> {
+        check_rows(pass, rows)?;
+        let gathered = self.kernels.reals(rows.len() * self.sizes.hidden)?;
+        let list = self.kernels.words(rows)?;
+        self.kernels.gather(gathered.view(), pass.hidden.view(), list.view(), self.sizes.hidden)?;
+        self.kernels.read(gathered.view())
+    }
+
+    /// As [`Engine::add_hidden_gradient`], for some rows alone, `[rows, hidden]`.
+    ///
+    /// # Errors
+    /// A row out of range, another number of numbers; failed calls.
+    pub fn add_hidden_gradient_rows(
+        &self,
+        pass: &mut Pass<D>,
+        rows: &[u32],
+        gradient: &[f32],
+    ) -> Result<(), DeviceError> {
+        check_rows(pass, rows)?;
+        self.begin_hidden_gradient(pass)?;
+        let given = self.kernels.floats(rows.len() * self.sizes.hidden)?;
+        self.kernels.write(given.view(), gradient)?;
+        pass.dhidden.as_ref().map_or(Ok(()), |dhidden| {
+            self.kernels.scatter_add(dhidden.view(), given.view(), rows, self.sizes.hidden)
+        })
     }
 
     /// Adds a gradient of the hidden states that the host computed, such as that of a value head, `[tokens, hidden]`.
     ///
     /// # Errors
     /// Another number of numbers; failed calls.
-    pub fn add_hidden_gradient(&mut self, pass: &mut Pass<D>, gradient: &[f32]) -> Result<(), DeviceError> {
+    pub fn add_hidden_gradient(&self, pass: &mut Pass<D>, gradient: &[f32]) -> Result<(), DeviceError> {
         self.begin_hidden_gradient(pass)?;
         let given = self.kernels.floats(pass.hidden.length())?;
         self.kernels.write(given.view(), gradient)?;
@@ -180,9 +315,8 @@ impl<D: Driver> Engine<D> {
         Ok(())
     }
 
-    fn begin_gradient(&mut self) -> Result<(), DeviceError> {
-        self.trained_parameters_mut()
-            .map_or(Ok(()), |(parameters, kernels)| parameters.begin_gradient(kernels))
+    fn begin_gradient(&self) -> Result<(), DeviceError> {
+        self.trained_parameters().map_or(Ok(()), |parameters| parameters.begin_gradient(&self.kernels))
     }
 
     /// Goes back through the decoder from what was added to the gradient of the pass's hidden states, and adds to the gradients
@@ -190,7 +324,7 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// A pass that kept nothing or that got no gradient; failed calls.
-    pub fn backward(&mut self, pass: Pass<D>) -> Result<(), DeviceError> {
+    pub fn backward(&self, pass: Pass<D>) -> Result<(), DeviceError> {
         let Pass { context, ids, saved, last, hidden, dhidden } = pass;
         if saved.len() != self.layers.len() {
             return Err(DeviceError::input(
@@ -210,7 +344,7 @@ impl<D: Driver> Engine<D> {
         kernels.rms_norm_backward(
             dx.view(),
             None,
-            self.base.gradient(self.final_norm, width),
+            self.base_gradient(self.final_norm, width),
             (last.view(), self.norm(self.final_norm), dnormed.view()),
             self.sizes.epsilon,
         )?;
@@ -220,7 +354,7 @@ impl<D: Driver> Engine<D> {
         }
         let length = self.sizes.vocabulary * width;
         let embedding = self.base.offset("model.embed_tokens.weight")?;
-        match self.base.gradient(embedding, length) {
+        match self.base_gradient(embedding, length) {
             Some(gradient) => kernels.scatter_add(gradient, dx.view(), &ids, width),
             None => Ok(()),
         }

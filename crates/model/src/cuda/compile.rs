@@ -5,8 +5,8 @@ use std::ffi::{CString, c_char};
 use cudarc::nvrtc::{result as nvrtc, sys};
 
 use super::driver::Precision;
-use super::error::DeviceError;
 use super::source;
+use crate::device::DeviceError;
 
 /// Architectures that the library at hand compiles for, such as 80 and 90.
 ///

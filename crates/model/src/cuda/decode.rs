@@ -3,8 +3,9 @@
 use super::array::{Array, View};
 use super::driver::Driver;
 use super::engine::{AdapterUse, Engine, Pass, PassOptions};
-use super::error::DeviceError;
 use super::launch::CacheRows;
+use crate::device::DeviceError;
+use crate::device::Draw;
 
 /// Keys and values of many texts; each has a slot.
 pub struct Cache<D: Driver> {
@@ -19,15 +20,6 @@ pub struct Cache<D: Driver> {
 pub struct Logits<D: Driver> {
     numbers: Array<D>,
     rows: usize,
-}
-
-/// How one id is drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
-    /// Divides the logits; with 0 the largest logit wins.
-    pub temperature: f32,
-    /// What the draw depends on beside the logits: another one for each token.
-    pub seed: u64,
 }
 
 impl<D: Driver> Logits<D> {

@@ -9,8 +9,8 @@ use cudarc::driver::{result as cuda, sys};
 
 use super::compile;
 use super::driver::{Argument, Driver, Matrix, Number, Precision, Product};
-use super::error::DeviceError;
 use super::source;
+use crate::device::{DeviceError, DeviceInfo};
 
 /// A GPU with the kernels compiled for it.
 pub struct CudaDriver {
@@ -49,19 +49,6 @@ pub struct DeviceMemory {
     bytes: usize,
 }
 
-/// What was found, for messages and reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceInfo {
-    /// Its name, such as `NVIDIA H200`.
-    pub name: String,
-    /// Compute capability, such as `(9, 0)`.
-    pub capability: (i32, i32),
-    /// Bytes free now.
-    pub free: usize,
-    /// Bytes in all.
-    pub total: usize,
-}
-
 fn failed(call: &'static str) -> impl Fn(cuda::DriverError) -> DeviceError {
     move |error| {
         let text =
@@ -75,7 +62,8 @@ fn absent(reason: impl Into<String>) -> DeviceError {
 }
 
 impl Device {
-    fn open(ordinal: usize) -> Result<Device, DeviceError> {
+    /// Makes sure that the libraries are there; gives the number of devices.
+    fn count() -> Result<usize, DeviceError> {
         // SAFETY: loading the libraries runs their initialisers only, as with any CUDA program.
         let (driver, library) = unsafe { (sys::is_culib_present(), blas_sys::is_culib_present()) };
         if !driver {
@@ -86,11 +74,16 @@ impl Device {
         }
         let none = |error: cuda::DriverError| absent(failed("cuInit")(error).to_string());
         cuda::init().map_err(none)?;
-        let count = cuda::device::get_count().map_err(none)?;
-        let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+        Ok(usize::try_from(cuda::device::get_count().map_err(none)?).unwrap_or(0))
+    }
+
+    fn open(ordinal: usize) -> Result<Device, DeviceError> {
+        let count = Device::count()?;
         if ordinal >= count {
             return Err(absent(format!("device {ordinal} was asked for, the driver sees {count}")));
         }
+        // It is below a number that came as a `c_int`.
+        let ordinal = ordinal as c_int;
         let device = cuda::device::get(ordinal).map_err(failed("cuDeviceGet"))?;
         // SAFETY: the device was just returned by the driver; every handle below is made here, checked, and destroyed once,
         // in `drop`.
@@ -144,6 +137,24 @@ impl Device {
     fn attribute(&self, attribute: sys::CUdevice_attribute) -> Result<i32, DeviceError> {
         // SAFETY: the device was returned by the driver.
         unsafe { cuda::device::get_attribute(self.device, attribute) }.map_err(failed("cuDeviceGetAttribute"))
+    }
+
+    /// The capability, if the kernels run on it.
+    fn new_enough(&self) -> Result<(i32, i32), DeviceError> {
+        let (major, minor) = self.capability()?;
+        if major < 8 {
+            return Err(absent(format!(
+                "compute capability {major}.{minor}; the kernels need 8.0 (Ampere) or later"
+            )));
+        }
+        Ok((major, minor))
+    }
+
+    fn info(&self) -> Result<DeviceInfo, DeviceError> {
+        self.bind()?;
+        let (free, total) = cuda::mem_get_info().map_err(failed("cuMemGetInfo"))?;
+        let name = cuda::device::get_name(self.device).map_err(failed("cuDeviceGetName"))?;
+        Ok(DeviceInfo { name, capability: self.capability()?, free, total })
     }
 
     fn capability(&self) -> Result<(i32, i32), DeviceError> {
@@ -208,12 +219,7 @@ impl CudaDriver {
     /// [`DeviceError::Compile`]; failed calls.
     pub fn new(ordinal: usize, precision: Precision, head_width: usize) -> Result<CudaDriver, DeviceError> {
         let device = Device::open(ordinal)?;
-        let (major, minor) = device.capability()?;
-        if major < 8 {
-            return Err(absent(format!(
-                "compute capability {major}.{minor}; the kernels need 8.0 (Ampere) or later"
-            )));
-        }
+        let (major, minor) = device.new_enough()?;
         let image = compile::for_device(precision, head_width, (major * 10 + minor) as u32)?;
         let limit = device
             .attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
@@ -245,10 +251,30 @@ impl CudaDriver {
     /// # Errors
     /// Failed calls.
     pub fn info(&self) -> Result<DeviceInfo, DeviceError> {
-        self.device.bind()?;
-        let (free, total) = cuda::mem_get_info().map_err(failed("cuMemGetInfo"))?;
-        let name = cuda::device::get_name(self.device.device).map_err(failed("cuDeviceGetName"))?;
-        Ok(DeviceInfo { name, capability: self.device.capability()?, free, total })
+        self.device.info()
+    }
+
+    /// What device number `ordinal` is, once it is known that all the engine needs is there; no kernel is compiled for that.
+    ///
+    /// # Errors
+    /// [`DeviceError::Absent`] with the reason; failed calls.
+    pub fn find(ordinal: usize) -> Result<DeviceInfo, DeviceError> {
+        let device = Device::open(ordinal)?;
+        device.new_enough()?;
+        compile::architectures()?;
+        device.info()
+    }
+
+    /// Every device that the driver sees, whether or not the kernels run on it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Absent`] with the reason where there is none; failed calls.
+    pub fn list() -> Result<Vec<DeviceInfo>, DeviceError> {
+        let count = Device::count()?;
+        if count == 0 {
+            return Err(absent("the driver sees none"));
+        }
+        (0..count).map(|ordinal| Device::open(ordinal)?.info()).collect()
     }
 }
 

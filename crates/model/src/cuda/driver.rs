@@ -3,7 +3,7 @@
 //! [`crate::cuda::CudaDriver`] is the GPU. Tests bring another one that runs the same kernels on the processor, so that everything above
 //! this trait is checked where no GPU is.
 
-use super::error::DeviceError;
+use crate::device::DeviceError;
 
 /// How a number is stored on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +41,15 @@ impl Precision {
         match self {
             Precision::F32 => Number::F32,
             Precision::Bf16 => Number::Bf16,
+        }
+    }
+}
+
+impl From<crate::parameter::Precision> for Precision {
+    fn from(precision: crate::parameter::Precision) -> Precision {
+        match precision {
+            crate::parameter::Precision::Float32 => Precision::F32,
+            crate::parameter::Precision::Bfloat16 => Precision::Bf16,
         }
     }
 }
@@ -97,9 +106,9 @@ pub struct Product<'a, B> {
 }
 
 /// A device, or something that behaves like one. Everything happens in the order of the calls.
-pub trait Driver {
+pub trait Driver: Send + Sync + 'static {
     /// A piece of device memory, given back when dropped.
-    type Buffer;
+    type Buffer: Send + Sync;
 
     /// Memory with unspecified content.
     ///

@@ -1,29 +1,32 @@
 //! The decoder on a device: its parameters, and the forward pass.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::array::{Array, View};
 use super::driver::Driver;
-use super::error::DeviceError;
 use super::launch::{HeadCounts, Kernels, Tiles, Turn};
 use super::layer::{Activations, Context, Layer};
-use super::parameters::{Parameters, Part};
+use super::parameters::Parameters;
 use super::sizes::{AdapterSettings, Settings, Sizes, Trained};
+use crate::device::{DeviceError, Part, Tensors};
 
 /// A decoder on a device.
 ///
 /// Everything the passes need lies in device memory; what crosses to the host is ids, scores, norms, and what is asked for.
+///
+/// Several engines may stand on one base, each with an adapter of its own ([`Engine::with_adapter`]).
 pub struct Engine<D: Driver> {
     pub(crate) sizes: Sizes,
     pub(crate) settings: Settings,
-    pub(crate) kernels: Kernels<D>,
-    pub(crate) base: Parameters<D>,
+    pub(crate) kernels: Arc<Kernels<D>>,
+    pub(crate) base: Arc<Parameters<D>>,
     pub(crate) adapter: Option<(AdapterSettings, Parameters<D>)>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) head: usize,
     pub(crate) final_norm: usize,
     /// Cosines and sines of every position, `[positions, head width]`.
-    pub(crate) table: Array<D>,
+    pub(crate) table: Arc<Array<D>>,
     pub(crate) steps: u64,
     /// The layers' matrices with the adapter in them.
     pub(crate) merged: Option<Array<D>>,
@@ -50,12 +53,14 @@ pub struct PassOptions {
     pub adapter: AdapterUse,
     /// Seed of the adapter's dropout; none in evaluation. The same seed drops the same numbers.
     pub dropout: Option<u64>,
+    /// Keep each layer's input alone and compute the layer again on the way back; none: as the settings have it.
+    pub checkpointing: Option<bool>,
 }
 
 impl Default for PassOptions {
     /// Keeps nothing, adapter apart, no dropout.
     fn default() -> PassOptions {
-        PassOptions { keep: false, adapter: AdapterUse::Apart, dropout: None }
+        PassOptions { keep: false, adapter: AdapterUse::Apart, dropout: None, checkpointing: None }
     }
 }
 
@@ -99,9 +104,20 @@ impl<D: Driver> Engine<D> {
         driver: D,
         sizes: Sizes,
         settings: Settings,
-        tensor: &mut dyn FnMut(&str) -> Result<Vec<f32>, DeviceError>,
+        tensor: Tensors<'_>,
+    ) -> Result<Engine<D>, DeviceError> {
+        Engine::on(Arc::new(Kernels::new(driver)), sizes, settings, tensor)
+    }
+
+    /// The same on kernels that are there already.
+    pub(crate) fn on(
+        kernels: Arc<Kernels<D>>,
+        sizes: Sizes,
+        settings: Settings,
+        tensor: Tensors<'_>,
     ) -> Result<Engine<D>, DeviceError> {
         sizes.check()?;
+        let driver = &kernels.driver;
         if driver.precision() != settings.precision || driver.head_width() != sizes.head_width {
             return Err(DeviceError::input(format!(
                 "the kernels were compiled for {:?} and heads of {}, the engine wants {:?} and {}",
@@ -111,28 +127,29 @@ impl<D: Driver> Engine<D> {
                 sizes.head_width
             )));
         }
-        let kernels = Kernels::new(driver);
         let base = Parameters::new(&kernels, sizes.parameters(), settings.trained == Trained::All, tensor)?;
+        let table = kernels.floats(sizes.positions * sizes.head_width)?;
+        kernels.write(table.view(), &rotary_table(&sizes))?;
         let adapter = match &settings.trained {
-            Trained::Adapter(adapter) => {
-                if adapter.rank == 0 || !(0.0..1.0).contains(&adapter.dropout) {
-                    return Err(DeviceError::input(format!(
-                        "an adapter of rank {} with dropout {}",
-                        adapter.rank, adapter.dropout
-                    )));
-                }
-                let matrices = (sizes.adapter(adapter), Vec::new());
-                Some((adapter.clone(), Parameters::new(&kernels, matrices, true, tensor)?))
-            }
+            Trained::Adapter(adapter) => Some(adapter_on(&kernels, &sizes, adapter, tensor)?),
             _ => None,
         };
+        Engine::assemble(kernels, sizes, settings, Arc::new(base), Arc::new(table), adapter)
+    }
+
+    fn assemble(
+        kernels: Arc<Kernels<D>>,
+        sizes: Sizes,
+        settings: Settings,
+        base: Arc<Parameters<D>>,
+        table: Arc<Array<D>>,
+        adapter: Option<(AdapterSettings, Parameters<D>)>,
+    ) -> Result<Engine<D>, DeviceError> {
         let layers = (0..sizes.layers)
             .map(|layer| Layer::new(layer, &sizes, &base, adapter.as_ref()))
             .collect::<Result<_, _>>()?;
         let head = base.offset(if sizes.tied { "model.embed_tokens.weight" } else { "lm_head.weight" })?;
         let final_norm = base.offset("model.norm.weight")?;
-        let table = kernels.floats(sizes.positions * sizes.head_width)?;
-        kernels.write(table.view(), &rotary_table(&sizes))?;
         Ok(Engine {
             sizes,
             settings,
@@ -146,6 +163,52 @@ impl<D: Driver> Engine<D> {
             steps: 0,
             merged: None,
         })
+    }
+
+    /// An engine on the same base, in the same memory, with this adapter (or none) in place of this one's. The base is frozen in
+    /// it where there is an adapter.
+    ///
+    /// # Errors
+    /// An adapter that contradicts itself or the sizes; memory that does not suffice; what `tensor` says.
+    pub fn with_adapter(
+        &self,
+        adapter: Option<&AdapterSettings>,
+        tensor: Tensors<'_>,
+    ) -> Result<Engine<D>, DeviceError> {
+        let trained = match adapter {
+            Some(adapter) => Trained::Adapter(adapter.clone()),
+            None if self.base.is_trained() => Trained::All,
+            None => Trained::Nothing,
+        };
+        let adapter =
+            adapter.map(|adapter| adapter_on(&self.kernels, &self.sizes, adapter, tensor)).transpose()?;
+        self.sharing(trained, self.base.clone(), adapter)
+    }
+
+    /// A copy whose trained numbers are its own: the adapter's on the same base, or all. Gradients and moments are not copied.
+    ///
+    /// # Errors
+    /// Memory that does not suffice; failed calls.
+    pub fn duplicate(&self) -> Result<Engine<D>, DeviceError> {
+        let trained = self.settings.trained.clone();
+        match &self.adapter {
+            Some((settings, parameters)) => {
+                let adapter = (settings.clone(), parameters.duplicate(&self.kernels)?);
+                self.sharing(trained, self.base.clone(), Some(adapter))
+            }
+            None => self.sharing(trained, Arc::new(self.base.duplicate(&self.kernels)?), None),
+        }
+    }
+
+    fn sharing(
+        &self,
+        trained: Trained,
+        base: Arc<Parameters<D>>,
+        adapter: Option<(AdapterSettings, Parameters<D>)>,
+    ) -> Result<Engine<D>, DeviceError> {
+        let settings = Settings { trained, ..self.settings.clone() };
+        let table = self.table.clone();
+        Engine::assemble(self.kernels.clone(), self.sizes.clone(), settings, base, table, adapter)
     }
 
     /// The sizes it was made with.
@@ -171,12 +234,9 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// What is trained together with the kernels that work on it.
-    pub(crate) fn trained_parameters_mut(&mut self) -> Option<(&mut Parameters<D>, &Kernels<D>)> {
-        match &mut self.adapter {
-            Some((_, adapter)) => Some((adapter, &self.kernels)),
-            None => self.base.is_trained().then_some((&mut self.base, &self.kernels)),
-        }
+    /// The place of a gradient of the base, if there is one and no adapter is trained instead.
+    pub(crate) fn base_gradient(&self, offset: usize, length: usize) -> Option<View<'_, D>> {
+        if self.adapter.is_some() { None } else { self.base.gradient(offset, length) }
     }
 
     /// Copies a part of a parameter to the host. Values that are trained are the f32 masters.
@@ -194,8 +254,8 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// A name that is not there, another number of numbers, a part of a parameter that is not trained, a failed copy.
-    pub fn write(&mut self, name: &str, part: Part, values: &[f32]) -> Result<(), DeviceError> {
-        match &mut self.adapter {
+    pub fn write(&self, name: &str, part: Part, values: &[f32]) -> Result<(), DeviceError> {
+        match &self.adapter {
             Some((_, adapter)) if adapter.entry(name).is_ok() => {
                 adapter.write(&self.kernels, name, part, values)
             }
@@ -322,7 +382,8 @@ impl<D: Driver> Engine<D> {
             )?;
             let x = std::mem::replace(&mut x, next);
             if options.keep {
-                let activations = (!self.settings.checkpointing).then_some(activations);
+                let checkpointing = options.checkpointing.unwrap_or(self.settings.checkpointing);
+                let activations = (!checkpointing).then_some(activations);
                 saved.push(Saved { x, activations });
             }
         }
@@ -344,10 +405,27 @@ fn rotary_table(sizes: &Sizes) -> Vec<f32> {
     let mut table = Vec::with_capacity(sizes.positions * sizes.head_width);
     for position in 0..sizes.positions {
         let angles = || sizes.inverse_frequencies.iter().map(|frequency| position as f32 * frequency);
-        table.extend(angles().map(f32::cos));
-        table.extend(angles().map(f32::sin));
+        table.extend(angles().map(|angle| sizes.rotary_factor * angle.cos()));
+        table.extend(angles().map(|angle| sizes.rotary_factor * angle.sin()));
     }
     table
+}
+
+/// An adapter's matrices on the device.
+fn adapter_on<D: Driver>(
+    kernels: &Kernels<D>,
+    sizes: &Sizes,
+    adapter: &AdapterSettings,
+    tensor: Tensors<'_>,
+) -> Result<(AdapterSettings, Parameters<D>), DeviceError> {
+    if adapter.rank == 0 || !(0.0..1.0).contains(&adapter.dropout) {
+        return Err(DeviceError::input(format!(
+            "an adapter of rank {} with dropout {}",
+            adapter.rank, adapter.dropout
+        )));
+    }
+    let matrices = (sizes.adapter(adapter), Vec::new());
+    Ok((adapter.clone(), Parameters::new(kernels, matrices, true, tensor)?))
 }
 
 /// Parameters read from a map, which is how tests and callers with everything in memory load an engine.

@@ -3,10 +3,10 @@
 use super::array::{Array, Grid, View};
 use super::driver::Driver;
 use super::engine::{AdapterUse, Engine, PassOptions};
-use super::error::DeviceError;
 use super::launch::{AttentionGradient, Tiles};
 use super::parameters::Parameters;
 use super::sizes::{AdapterSettings, Module, Sizes};
+use crate::device::DeviceError;
 
 /// Where a layer's parameters lie.
 pub(crate) struct Layer {
@@ -235,7 +235,7 @@ impl<D: Driver> Engine<D> {
         let (dout, input) = (dy.matrix(rows, linear.rows), x.matrix(rows, linear.columns));
         let din = dx.view().matrix(rows, linear.columns);
         self.kernels.product(din, dout, weight, 1.0, 0.0)?;
-        if let Some(gradient) = self.base.gradient(linear.offset, length) {
+        if let Some(gradient) = self.base_gradient(linear.offset, length) {
             let gradient = gradient.matrix(linear.rows, linear.columns);
             self.kernels.product(gradient, dout.transposed(), input, 1.0, 1.0)?;
         }
@@ -346,7 +346,7 @@ impl<D: Driver> Engine<D> {
         dx: &Array<D>,
     ) -> Result<(), DeviceError> {
         let (kernels, sizes, tokens) = (&self.kernels, &self.sizes, context.tokens);
-        let gradient = |offset: usize, length: usize| self.base.gradient(offset, length);
+        let gradient = |offset: usize, length: usize| self.base_gradient(offset, length);
         let normed = kernels.reals(tokens * sizes.hidden)?;
         let input_norm = self.norm(layer.input_norm);
         let post_norm = self.norm(layer.post_norm);

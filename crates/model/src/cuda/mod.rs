@@ -9,7 +9,7 @@
 //! implementation, so that all but the driver itself and the speed is checked without a GPU.
 //!
 //! ```no_run
-//! use vul2safe_model::cuda::{AdamW, CudaDriver, Engine, PassOptions, Precision, Settings, Sizes};
+//! use vul2safe_model::cuda::{CudaDriver, Engine, PassOptions, Precision, Settings, Sizes, StepNumbers};
 //!
 //! # fn run(sizes: Sizes, weights: std::collections::HashMap<String, Vec<f32>>) -> Result<(), vul2safe_model::cuda::DeviceError> {
 //! let driver = CudaDriver::new(0, Precision::Bf16, sizes.head_width)?;
@@ -20,7 +20,7 @@
 //! let scores = engine.score(&pass, &[0, 1, 3], &[2, 3, 5], 1.0)?;
 //! engine.score_backward(&mut pass, &scores, &[-1.0 / 3.0; 3], &[0.0; 3])?;
 //! engine.backward(pass)?;
-//! let settings = AdamW { rate: 1e-5, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
+//! let settings = StepNumbers { rate: 1e-5, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
 //! let norm = engine.step(&settings)?;
 //! engine.zero_gradients()?;
 //! # let _ = norm; Ok(()) }
@@ -35,25 +35,26 @@ mod decode;
 mod device;
 mod driver;
 mod engine;
-mod error;
 mod launch;
 mod layer;
 mod memory;
 mod optimizer;
 mod parameters;
+mod placed;
 mod sizes;
 mod source;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "emulator"))]
 mod tests;
 
+pub use crate::device::{DeviceError, DeviceInfo, Draw, Part, StepNumbers};
 pub use backward::Scores;
-pub use decode::{Cache, Draw, Logits};
-pub use device::{CudaDriver, DeviceInfo, DeviceMemory};
+pub use decode::{Cache, Logits};
+pub use device::{CudaDriver, DeviceMemory};
 pub use driver::{Argument, Driver, Matrix, Number, Precision, Product};
 pub use engine::{AdapterUse, Engine, Pass, PassOptions, from_map};
-pub use error::DeviceError;
 pub use memory::MemoryNeed;
-pub use optimizer::AdamW;
-pub use parameters::Part;
+#[cfg(feature = "emulator")]
+pub(crate) use placed::place_on_emulator;
+pub(crate) use placed::place_on_gpu;
 pub use sizes::{AdapterSettings, Module, Settings, Shapes, Sizes, Trained};

@@ -2,25 +2,9 @@
 
 use super::driver::Driver;
 use super::engine::Engine;
-use super::error::DeviceError;
 use super::launch::Update;
-
-/// The numbers of an AdamW step, as in `torch.optim.AdamW`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamW {
-    /// Learning rate of this step.
-    pub rate: f64,
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Keeps the division finite.
-    pub epsilon: f64,
-    /// Decoupled decay of matrices; vectors (norms, biases) do not decay.
-    pub weight_decay: f64,
-    /// Norm to which the whole gradient is clipped.
-    pub clip_norm: f64,
-}
+use crate::device::DeviceError;
+use crate::device::StepNumbers;
 
 impl<D: Driver> Engine<D> {
     /// The norm of all gradients together.
@@ -36,7 +20,7 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// Failed calls.
-    pub fn zero_gradients(&mut self) -> Result<(), DeviceError> {
+    pub fn zero_gradients(&self) -> Result<(), DeviceError> {
         self.trained_parameters().map_or(Ok(()), |parameters| parameters.clear_gradient(&self.kernels))
     }
 
@@ -46,20 +30,32 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// No gradient, because nothing is trained or no backward pass was run; failed calls.
-    pub fn step(&mut self, settings: &AdamW) -> Result<f64, DeviceError> {
+    pub fn step(&mut self, settings: &StepNumbers) -> Result<f64, DeviceError> {
+        let steps = self.steps + 1;
+        let norm = self.step_number(settings, steps)?;
+        if norm.is_finite() {
+            self.steps = steps;
+        }
+        Ok(norm)
+    }
+
+    /// [`Engine::step`] with the step's number, from 1, counted by the caller.
+    ///
+    /// # Errors
+    /// Those of [`Engine::step`].
+    pub fn step_number(&self, settings: &StepNumbers, steps: u64) -> Result<f64, DeviceError> {
         let norm = self.gradient_norm()?;
         if !norm.is_finite() {
             return Ok(norm);
         }
-        let steps = self.steps + 1;
-        if let Some((parameters, kernels)) = self.trained_parameters_mut() {
-            parameters.begin_moments(kernels)?;
+        if let Some(parameters) = self.trained_parameters() {
+            parameters.begin_moments(&self.kernels)?;
         }
         let absent = || DeviceError::input("a step without a gradient");
         let parameters = self.trained_parameters().ok_or_else(absent)?;
         let gradient = parameters.all_gradients().ok_or_else(absent)?;
         let (mean, square) = parameters.moments().ok_or_else(absent)?;
-        let AdamW { rate, beta1, beta2, epsilon, weight_decay, clip_norm } = *settings;
+        let StepNumbers { rate, beta1, beta2, epsilon, weight_decay, clip_norm } = *settings;
         let correction1 = 1.0 - beta1.powf(steps as f64);
         let correction2 = 1.0 - beta2.powf(steps as f64);
         let (decaying, all) = (parameters.decaying, parameters.length());
@@ -76,7 +72,6 @@ impl<D: Driver> Engine<D> {
             };
             self.kernels.adamw(parameters.updated(), (gradient, mean, square), (first, length), &update)?;
         }
-        self.steps = steps;
         Ok(norm)
     }
 

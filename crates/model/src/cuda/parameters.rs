@@ -1,25 +1,14 @@
 //! Parameters on the device, all in one array, with their gradients and the optimiser's moments beside them.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::array::{Array, View};
 use super::driver::{Driver, Precision};
-use super::error::DeviceError;
 use super::launch::Kernels;
 use super::sizes::Shapes;
-
-/// What of a parameter is read or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Its value: the f32 master copy where there is one.
-    Value,
-    /// Its gradient, as added up so far.
-    Gradient,
-    /// The optimiser's mean of gradients.
-    Mean,
-    /// The optimiser's mean of squared gradients.
-    Square,
-}
+use crate::device::DeviceError;
+use crate::device::Part;
 
 /// One parameter's place.
 #[derive(Debug, Clone)]
@@ -42,8 +31,9 @@ pub(crate) struct Parameters<D: Driver> {
     /// f32 copies, where `working` is bf16 and is trained.
     master: Option<Array<D>>,
     trained: bool,
-    gradient: Option<Array<D>>,
-    moments: Option<(Array<D>, Array<D>)>,
+    /// Made when they are first needed, and kept.
+    gradient: OnceLock<Array<D>>,
+    moments: OnceLock<(Array<D>, Array<D>)>,
 }
 
 impl<D: Driver> Parameters<D> {
@@ -76,8 +66,8 @@ impl<D: Driver> Parameters<D> {
             working,
             master,
             trained,
-            gradient: None,
-            moments: None,
+            gradient: OnceLock::new(),
+            moments: OnceLock::new(),
         };
         for entry in &parameters.entries {
             let values = tensor(&entry.name)?;
@@ -130,11 +120,11 @@ impl<D: Driver> Parameters<D> {
 
     /// The gradient's place, if these parameters are trained and a gradient was begun.
     pub(crate) fn gradient(&self, offset: usize, length: usize) -> Option<View<'_, D>> {
-        self.gradient.as_ref().map(|gradient| gradient.part(offset, length))
+        self.gradient.get().map(|gradient| gradient.part(offset, length))
     }
 
     pub(crate) fn all_gradients(&self) -> Option<View<'_, D>> {
-        self.gradient.as_ref().map(Array::view)
+        self.gradient.get().map(Array::view)
     }
 
     pub(crate) fn is_trained(&self) -> bool {
@@ -142,27 +132,28 @@ impl<D: Driver> Parameters<D> {
     }
 
     /// Makes room for gradients, which are zero then, if there is none yet.
-    pub(crate) fn begin_gradient(&mut self, kernels: &Kernels<D>) -> Result<(), DeviceError> {
-        if self.trained && self.gradient.is_none() {
-            self.gradient = Some(kernels.zeros(self.length)?);
+    pub(crate) fn begin_gradient(&self, kernels: &Kernels<D>) -> Result<(), DeviceError> {
+        if self.trained && self.gradient.get().is_none() {
+            // Another thread may have been faster; its zeros are as good.
+            let _ = self.gradient.set(kernels.zeros(self.length)?);
         }
         Ok(())
     }
 
     pub(crate) fn clear_gradient(&self, kernels: &Kernels<D>) -> Result<(), DeviceError> {
-        self.gradient.as_ref().map_or(Ok(()), |gradient| kernels.clear(gradient.view()))
+        self.gradient.get().map_or(Ok(()), |gradient| kernels.clear(gradient.view()))
     }
 
     /// Makes room for moments, which are zero then, if there is none yet.
-    pub(crate) fn begin_moments(&mut self, kernels: &Kernels<D>) -> Result<(), DeviceError> {
-        if self.trained && self.moments.is_none() {
-            self.moments = Some((kernels.zeros(self.length)?, kernels.zeros(self.length)?));
+    pub(crate) fn begin_moments(&self, kernels: &Kernels<D>) -> Result<(), DeviceError> {
+        if self.trained && self.moments.get().is_none() {
+            let _ = self.moments.set((kernels.zeros(self.length)?, kernels.zeros(self.length)?));
         }
         Ok(())
     }
 
     pub(crate) fn moments(&self) -> Option<(View<'_, D>, View<'_, D>)> {
-        self.moments.as_ref().map(|(mean, square)| (mean.view(), square.view()))
+        self.moments.get().map(|(mean, square)| (mean.view(), square.view()))
     }
 
     /// The f32 copy that is updated, and the rounded copy where that is another.
@@ -177,19 +168,61 @@ impl<D: Driver> Parameters<D> {
         let absent = |what: &str| DeviceError::input(format!("{} has no {what}", entry.name));
         let array = match part {
             Part::Value => self.master.as_ref().unwrap_or(&self.working),
-            Part::Gradient => self.gradient.as_ref().ok_or_else(|| absent("gradient"))?,
-            Part::Mean => &self.moments.as_ref().ok_or_else(|| absent("moments"))?.0,
-            Part::Square => &self.moments.as_ref().ok_or_else(|| absent("moments"))?.1,
+            Part::Gradient => self.gradient.get().ok_or_else(|| absent("gradient"))?,
+            Part::Mean => &self.moments.get().ok_or_else(|| absent("moments"))?.0,
+            Part::Square => &self.moments.get().ok_or_else(|| absent("moments"))?.1,
         };
         Ok(array.part(entry.offset, entry.length))
     }
 
     pub(crate) fn read(&self, kernels: &Kernels<D>, name: &str, part: Part) -> Result<Vec<f32>, DeviceError> {
-        kernels.read(self.part(part, self.entry(name)?)?)
+        let entry = self.entry(name)?;
+        let moment = matches!(part, Part::Mean | Part::Square);
+        if moment && self.trained && self.moments.get().is_none() {
+            // Before the first step there is no room for them yet, and they are zero.
+            return Ok(vec![0.0; entry.length]);
+        }
+        kernels.read(self.part(part, entry)?)
+    }
+
+    /// The first numbers of a value.
+    pub(crate) fn read_first(
+        &self,
+        kernels: &Kernels<D>,
+        name: &str,
+        count: usize,
+    ) -> Result<Vec<f32>, DeviceError> {
+        let entry = self.entry(name)?;
+        kernels.read(self.part(Part::Value, entry)?.part(0, count.min(entry.length)))
+    }
+
+    /// A copy in memory of its own, without gradients and moments.
+    pub(crate) fn duplicate(&self, kernels: &Kernels<D>) -> Result<Parameters<D>, DeviceError> {
+        let working = kernels.reals(self.length)?;
+        kernels.copy(self.working.view(), working.view())?;
+        let master = match &self.master {
+            None => None,
+            Some(master) => {
+                let copy = kernels.floats(self.length)?;
+                kernels.copy(master.view(), copy.view())?;
+                Some(copy)
+            }
+        };
+        Ok(Parameters {
+            entries: self.entries.clone(),
+            places: self.places.clone(),
+            length: self.length,
+            decaying: self.decaying,
+            working,
+            master,
+            trained: self.trained,
+            gradient: OnceLock::new(),
+            moments: OnceLock::new(),
+        })
     }
 
     pub(crate) fn write(
-        &mut self,
+        &self,
         kernels: &Kernels<D>,
         name: &str,
         part: Part,

@@ -1,7 +1,9 @@
 //! The shape of a decoder, and how the engine holds it.
 
 use super::driver::Precision;
-use super::error::DeviceError;
+use crate::config::Config;
+use crate::device::DeviceError;
+use crate::lora::{LoraConfig, Target};
 
 /// Names and shapes of parameters.
 pub type Shapes = Vec<(String, Vec<usize>)>;
@@ -33,6 +35,8 @@ pub struct Sizes {
     pub head_norms: bool,
     /// The rotary embedding's inverse frequencies, one for each pair of a head, after whatever scaling the model asks for.
     pub inverse_frequencies: Vec<f32>,
+    /// Factor on the rotary embedding's cosines and sines: 1 but for `yarn`.
+    pub rotary_factor: f32,
     /// Longest sequence, in tokens.
     pub positions: usize,
 }
@@ -88,6 +92,32 @@ pub struct AdapterSettings {
     pub dropout: f32,
 }
 
+impl From<Target> for Module {
+    fn from(target: Target) -> Module {
+        match target {
+            Target::Query => Module::Query,
+            Target::Key => Module::Key,
+            Target::Value => Module::Value,
+            Target::Out => Module::Out,
+            Target::Gate => Module::Gate,
+            Target::Up => Module::Up,
+            Target::Down => Module::Down,
+        }
+    }
+}
+
+impl From<&LoraConfig> for AdapterSettings {
+    fn from(config: &LoraConfig) -> AdapterSettings {
+        let targets = Target::ALL.into_iter().filter(|target| config.target_modules.contains(target));
+        AdapterSettings {
+            rank: config.rank,
+            scale: config.scale(),
+            modules: targets.map(Module::from).collect(),
+            dropout: config.dropout,
+        }
+    }
+}
+
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trained {
@@ -121,6 +151,35 @@ impl Default for Settings {
 }
 
 impl Sizes {
+    /// The sizes of a model.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] for an architecture that is not known, and what [`Sizes::check`] refuses.
+    pub fn of(config: &Config) -> Result<Sizes, DeviceError> {
+        let architecture = config.architecture().ok_or_else(|| DeviceError::Unsupported {
+            what: format!("model_type {} is not known", config.model_type),
+        })?;
+        let (inverse_frequencies, rotary_factor) = config.rotary_frequencies();
+        let sizes = Sizes {
+            vocabulary: config.vocab_size,
+            hidden: config.hidden_size,
+            feed_forward: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            heads: config.num_attention_heads,
+            key_heads: config.num_key_value_heads,
+            head_width: config.head_width(),
+            epsilon: config.rms_norm_eps as f32,
+            tied: config.tie_word_embeddings,
+            bias: architecture.has_bias(),
+            head_norms: architecture.has_head_norms(),
+            inverse_frequencies,
+            rotary_factor,
+            positions: config.max_position_embeddings,
+        };
+        sizes.check()?;
+        Ok(sizes)
+    }
+
     /// Checks that the kernels compute this shape.
     ///
     /// # Errors

@@ -1,41 +1,38 @@
 //! The model: its weights, its adapters, and where they come from and go to.
 
 mod forward;
+mod place;
 mod random;
 mod score;
+mod scored_pass;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
-use candle_core::{DType, Device, Tensor, Var};
-
-use crate::checkpoint;
+use crate::checkpoint::{self, Written};
 use crate::config::Config;
+use crate::device::{Device, Placement, Trainable};
 use crate::error::ModelError;
 use crate::kernels::attention::Heads;
-use crate::kernels::rows::Rotary;
 use crate::layers::Weights;
-use crate::lora::{Adapter, merge};
-use crate::parameter::{Parameter, Precision, Weight};
+use crate::lora::{Adapter, LoraConfig, merge};
+use crate::parameter::{Numbers, Parameter, Precision, Weight};
 
 pub use forward::Pass;
 pub use score::TokenScores;
+pub use scored_pass::{Gradients, ScoredPass};
+
+pub(crate) use place::Host;
+use place::{OnDevice, Place};
 
 /// A decoder with its weights in memory, and an adapter on them where it has one.
 ///
+/// Its numbers lie in this process's memory or on a device ([`Model::placement`]); what is done with it is the same.
 /// Several models may share the memory of one base: see [`Model::with_adapter`] and [`Model::without_adapter`].
 pub struct Model {
     config: Arc<Config>,
-    /// The base's weights, with the adapter's pairs beside the projections.
-    weights: Weights,
-    adapter: Option<Adapter>,
-    /// What training changes: the adapter's matrices, or all weights.
-    parameters: Vec<Parameter>,
-    /// The rotary table, made longer when a longer sequence comes.
-    rotary: Arc<RwLock<Arc<Rotary>>>,
-    /// A variable of one number that keeps the passes on candle's tape.
-    thread: Var,
+    place: Place,
     checkpointing: AtomicBool,
 }
 
@@ -44,7 +41,8 @@ impl std::fmt::Debug for Model {
         formatter
             .debug_struct("Model")
             .field("config", &self.config)
-            .field("adapter", &self.adapter.as_ref().map(Adapter::config))
+            .field("placement", &self.placement())
+            .field("adapter", &self.lora())
             .finish_non_exhaustive()
     }
 }
@@ -72,32 +70,33 @@ impl Model {
     }
 
     fn from_weights(config: Config, weights: Vec<Weight>) -> Result<Model, ModelError> {
-        let parameters = weights.iter().filter_map(|weight| weight.parameter().cloned()).collect();
         let weights = Weights::deal(&config, weights)?;
-        Model::assemble(Arc::new(config), weights, None, parameters)
+        Model::on_host(Arc::new(config), weights, None)
     }
 
-    fn assemble(
-        config: Arc<Config>,
-        weights: Weights,
-        adapter: Option<Adapter>,
-        parameters: Vec<Parameter>,
-    ) -> Result<Model, ModelError> {
-        let (frequencies, factor) = config.rotary_frequencies();
-        let rotary = Arc::new(RwLock::new(Arc::new(Rotary::new(1, &frequencies, factor))));
-        let thread = Var::zeros(1, DType::F32, &Device::Cpu)?;
-        let checkpointing = AtomicBool::new(false);
-        Ok(Model { config, weights, adapter, parameters, rotary, thread, checkpointing })
+    fn on_host(config: Arc<Config>, weights: Weights, adapter: Option<Adapter>) -> Result<Model, ModelError> {
+        let host = Host::new(&config, weights, adapter)?;
+        Ok(Model::new(config, Place::Host(host)))
+    }
+
+    fn new(config: Arc<Config>, place: Place) -> Model {
+        Model { config, place, checkpointing: AtomicBool::new(false) }
     }
 
     /// Writes `config.json`, `model.safetensors` and `generation_config.json` with torch's names, so that transformers and
-    /// vLLM load them. Each file is written beside its place and renamed, `config.json` last; a tied head is left out. An
+    /// vLLM load them: in the precision in which they are kept, in float32 where they are trained. Each file is written beside its place and renamed, `config.json` last; a tied head is left out. An
     /// adapter is not written: see [`Model::save_adapter`] and [`Model::merge`].
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
-        self.save_as(folder, self.precision())
+        self.save_as(folder, self.stored_precision())
+    }
+
+    /// The precision of the numbers themselves: what is trained on a device in bfloat16 has float32 copies.
+    fn stored_precision(&self) -> Precision {
+        let placement = self.placement();
+        if placement.device.is_cpu() || placement.frozen { placement.precision } else { Precision::Float32 }
     }
 
     /// Writes the model folder with the weights in this precision; bfloat16 rounds to nearest.
@@ -105,13 +104,21 @@ impl Model {
     /// # Errors
     /// A file that cannot be written.
     pub fn save_as(&self, folder: &Path, precision: Precision) -> Result<(), ModelError> {
-        let weights: Vec<(String, Weight)> = self
-            .weights
-            .base()
-            .into_iter()
-            .map(|weight| (weight.name().to_string(), weight.clone()))
-            .collect();
-        checkpoint::save(folder, &self.config, &weights, precision)
+        let tensors: Vec<Written<'_>> = match &self.place {
+            Place::Host(host) => {
+                let weights = host.weights.base().into_iter();
+                weights.map(|weight| Written::weight(weight.name().to_string(), weight)).collect()
+            }
+            Place::Device(device) => {
+                let tensor = |(name, shape): (String, Vec<usize>)| {
+                    let (wanted, count) = (name.clone(), shape.iter().product());
+                    let read = move || Ok(Numbers::Copied(device.model.read(&wanted, count)?));
+                    Written { name, shape, read: Box::new(read) }
+                };
+                self.config.parameter_shapes().into_iter().map(tensor).collect()
+            }
+        };
+        checkpoint::save(folder, &self.config, &tensors, precision)
     }
 
     /// Writes the adapter in PEFT's layout; `base` is the base model's name or path, for PEFT's own use.
@@ -119,30 +126,27 @@ impl Model {
     /// # Errors
     /// A model without an adapter; a file that cannot be written.
     pub fn save_adapter(&self, folder: &Path, base: Option<&str>) -> Result<(), ModelError> {
-        match &self.adapter {
+        match self.adapter()? {
             Some(adapter) => adapter.save(folder, base),
             None => Err(ModelError::input("this model has no adapter to save")),
         }
     }
 
     /// The same base with this adapter on it (in place of another, if there was one). The base's memory is shared and the
-    /// adapter's matrices alone are trainable; adapter and model share the adapter's memory.
+    /// adapter's matrices alone are trainable; adapter and model share the adapter's memory. On a device the matrices are copied to
+    /// it, and the adapter that was given stays as it is.
     ///
     /// # Errors
-    /// [`ModelError::OtherBase`] where the matrices do not fit, or the adapter is known to be trained on another base.
+    /// [`ModelError::OtherBase`] where the matrices do not fit, or the adapter is known to be trained on another base; on a
+    /// device, memory that does not suffice.
     pub fn with_adapter(&self, mut adapter: Adapter) -> Result<Model, ModelError> {
         adapter.check(&self.config)?;
-        adapter.bind(self.fingerprint())?;
-        let mut weights = self.weights.clone();
-        for (index, layer) in weights.layers.iter_mut().enumerate() {
-            let pairs = adapter.pairs(index);
-            for (target, projection) in layer.projections_mut() {
-                projection.adapter = pairs.iter().find(|(at, _)| *at == target).map(|(_, pair)| pair.clone());
-            }
-        }
-        let parameters = adapter.parameters().to_vec();
-        let model = Model::assemble(self.config.clone(), weights, Some(adapter), parameters)?;
-        Ok(Model { rotary: self.rotary.clone(), ..model })
+        adapter.bind(self.fingerprint()?)?;
+        let place = match &self.place {
+            Place::Host(host) => Place::Host(host.with_adapter(&self.config, Some(adapter))?),
+            Place::Device(device) => Place::Device(device.with_adapter(&adapter)?),
+        };
+        Ok(Model::new(self.config.clone(), place))
     }
 
     /// The base alone, sharing this model's memory: the reference of a policy that is trained with an adapter.
@@ -150,16 +154,11 @@ impl Model {
     /// # Errors
     /// Only what candle reports of its own storage.
     pub fn without_adapter(&self) -> Result<Model, ModelError> {
-        let mut weights = self.weights.clone();
-        for layer in &mut weights.layers {
-            for (_, projection) in layer.projections_mut() {
-                projection.adapter = None;
-            }
-        }
-        let parameters =
-            weights.base().into_iter().filter_map(|weight| weight.parameter().cloned()).collect();
-        let model = Model::assemble(self.config.clone(), weights, None, parameters)?;
-        Ok(Model { rotary: self.rotary.clone(), ..model })
+        let place = match &self.place {
+            Place::Host(host) => Place::Host(host.with_adapter(&self.config, None)?),
+            Place::Device(device) => Place::Device(device.without_adapter()?),
+        };
+        Ok(Model::new(self.config.clone(), place))
     }
 
     /// A model of its own memory whose matrices hold the adapter's share, without an adapter; a plain copy of a model that
@@ -168,9 +167,9 @@ impl Model {
     /// # Errors
     /// Only where memory cannot be had.
     pub fn merge(&self) -> Result<Model, ModelError> {
-        match &self.adapter {
+        match self.adapter()? {
             None => self.duplicate(),
-            Some(adapter) => self.applied(adapter, 1.0),
+            Some(adapter) => self.applied(&adapter, 1.0),
         }
     }
 
@@ -185,10 +184,17 @@ impl Model {
     }
 
     fn applied(&self, adapter: &Adapter, sign: f32) -> Result<Model, ModelError> {
-        let weights = merge::apply(&self.weights, adapter, sign)?;
-        let parameters =
-            weights.base().into_iter().filter_map(|weight| weight.parameter().cloned()).collect();
-        Model::assemble(self.config.clone(), weights, None, parameters)
+        match &self.place {
+            Place::Host(host) => {
+                let weights = merge::apply(&host.weights, adapter, sign)?;
+                Model::on_host(self.config.clone(), weights, None)
+            }
+            // Merging is done once, so that it need not be done where it would be fastest.
+            Place::Device(device) => {
+                let merged = self.placed(Placement::default())?.applied(adapter, sign)?;
+                merged.placed(device.placement)
+            }
+        }
     }
 
     /// A copy whose trainable numbers are its own: of all weights, or, with an adapter, of the adapter on the shared base.
@@ -196,12 +202,18 @@ impl Model {
     /// # Errors
     /// Only where memory cannot be had.
     pub fn duplicate(&self) -> Result<Model, ModelError> {
-        if let Some(adapter) = &self.adapter {
-            return self.with_adapter(adapter.duplicate()?);
-        }
-        let weights =
-            self.weights.base().into_iter().map(Weight::duplicate).collect::<Result<Vec<_>, _>>()?;
-        Model::from_weights((*self.config).clone(), weights)
+        let place = match &self.place {
+            Place::Host(host) => match &host.adapter {
+                Some(adapter) => Place::Host(host.with_adapter(&self.config, Some(adapter.duplicate()?))?),
+                None => {
+                    let weights = host.weights.base().into_iter().map(Weight::duplicate);
+                    let weights = Weights::deal(&self.config, weights.collect::<Result<_, _>>()?)?;
+                    Place::Host(Host::new(&self.config, weights, None)?)
+                }
+            },
+            Place::Device(device) => Place::Device(device.duplicate()?),
+        };
+        Ok(Model::new(self.config.clone(), place))
     }
 
     /// The model's shape.
@@ -209,20 +221,48 @@ impl Model {
         &self.config
     }
 
-    /// The adapter, if there is one.
-    pub fn adapter(&self) -> Option<&Adapter> {
-        self.adapter.as_ref()
+    /// The shape of the adapter, if there is one.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        match &self.place {
+            Place::Host(host) => host.adapter.as_ref().map(Adapter::config),
+            Place::Device(device) => device.adapter.as_ref().map(|(config, _)| config),
+        }
     }
 
-    /// The precision in which the base's weights are kept.
+    /// The adapter, if there is one: in the model's own memory, or copied from the device.
+    ///
+    /// # Errors
+    /// A failed copy.
+    pub fn adapter(&self) -> Result<Option<Adapter>, ModelError> {
+        match &self.place {
+            Place::Host(host) => Ok(host.adapter.clone()),
+            Place::Device(device) => device.copied_adapter(&self.config),
+        }
+    }
+
+    /// The precision in which the base's weights are kept; on a device that of weights and activations.
     pub fn precision(&self) -> Precision {
-        self.weights.embedding.precision()
+        self.placement().precision
     }
 
-    /// Every trainable tensor: the adapter's matrices where there is an adapter, else all weights under their Hugging Face
-    /// names, in the order in which the forward pass meets them. None for a base kept in bfloat16.
+    /// Every trainable tensor of a model on the processor: the adapter's matrices where there is an adapter, else all weights
+    /// under their Hugging Face names, in the order in which the forward pass meets them. None for a base kept in bfloat16,
+    /// and none for a model on a device, whose numbers are not in this process's memory ([`Model::trainable`]).
     pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+        match &self.place {
+            Place::Host(host) => &host.parameters,
+            Place::Device(_) => &[],
+        }
+    }
+
+    /// What training changes, wherever it lies.
+    pub fn trainable(&self) -> Trainable {
+        match &self.place {
+            Place::Host(host) => Trainable::Host(host.parameters.clone()),
+            Place::Device(device) => {
+                device.model.trained().map_or(Trainable::Host(Vec::new()), Trainable::Device)
+            }
+        }
     }
 
     /// Whether backward passes compute the layers again instead of keeping what the forward pass saw: a third more work for
@@ -237,27 +277,73 @@ impl Model {
     }
 
     /// The first weight that is NaN or infinite: its name, the place in it and the number.
-    pub fn first_not_finite(&self) -> Option<(String, usize, f32)> {
-        let adapter = self.adapter.iter().flat_map(Adapter::parameters).cloned().map(Weight::Float32);
-        let base = self.weights.base().into_iter().cloned();
-        base.chain(adapter).find_map(|weight| {
-            weight.first_not_finite().map(|(place, value)| (weight.name().to_string(), place, value))
-        })
+    ///
+    /// # Errors
+    /// A failed copy from a device.
+    pub fn first_not_finite(&self) -> Result<Option<(String, usize, f32)>, ModelError> {
+        let broken = |name: &str, numbers: &[f32]| {
+            let place = numbers.iter().position(|number| !number.is_finite())?;
+            Some((name.to_string(), place, numbers[place]))
+        };
+        let found = match &self.place {
+            Place::Host(host) => {
+                host.weights.base().into_iter().find_map(|weight| broken(weight.name(), &weight.read()))
+            }
+            Place::Device(device) => {
+                let mut found = None;
+                for (name, shape) in self.config.parameter_shapes() {
+                    found = broken(&name, &device.model.read(&name, shape.iter().product())?);
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                found
+            }
+        };
+        let adapter = if found.is_none() { self.adapter()? } else { None };
+        let matrices = adapter.iter().flat_map(Adapter::parameters);
+        Ok(found.or_else(|| {
+            matrices.into_iter().find_map(|parameter| broken(parameter.name(), &parameter.read()))
+        }))
     }
 
     /// A number that tells this base from another of the same shape: FNV-1a over the vectors and the first row of every
-    /// matrix, in bfloat16, so that a base gives the same number in either precision.
-    pub fn fingerprint(&self) -> u64 {
+    /// matrix, in bfloat16, so that a base gives the same number in either precision and on every device.
+    ///
+    /// # Errors
+    /// A failed copy from a device.
+    pub fn fingerprint(&self) -> Result<u64, ModelError> {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for weight in self.weights.base() {
-            let row = weight.shape().last().copied().unwrap_or(0);
-            for number in weight.read_part(0..row).iter() {
-                for byte in half::bf16::from_f32(*number).to_le_bytes() {
-                    hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let mut add = |numbers: &[f32]| {
+            for byte in numbers.iter().flat_map(|number| half::bf16::from_f32(*number).to_le_bytes()) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        match &self.place {
+            Place::Host(host) => {
+                for weight in host.weights.base() {
+                    add(&weight.read_part(0..weight.shape().last().copied().unwrap_or(0)));
+                }
+            }
+            Place::Device(device) => {
+                for (name, shape) in self.config.parameter_shapes() {
+                    add(&device.model.read(&name, shape.last().copied().unwrap_or(0))?);
                 }
             }
         }
-        hash
+        Ok(hash)
+    }
+
+    /// Where the model's numbers lie, and how.
+    pub fn placement(&self) -> Placement {
+        match &self.place {
+            Place::Host(host) => {
+                let precision = host.weights.embedding.precision();
+                let frozen = host.adapter.is_some() || host.parameters.is_empty();
+                Placement { device: Device::Cpu, precision, frozen }
+            }
+            Place::Device(device) => device.placement,
+        }
     }
 
     pub(crate) fn heads(&self) -> Heads {
@@ -268,27 +354,22 @@ impl Model {
         }
     }
 
-    pub(crate) fn weights(&self) -> &Weights {
-        &self.weights
+    /// The model's memory on the processor.
+    pub(crate) fn host(&self, what: &'static str) -> Result<&Host, ModelError> {
+        match &self.place {
+            Place::Host(host) => Ok(host),
+            Place::Device(_) => Err(ModelError::OnDevice { what }),
+        }
     }
 
-    pub(crate) fn thread(&self) -> &Tensor {
-        self.thread.as_tensor()
+    pub(crate) fn device(&self) -> Option<&OnDevice> {
+        match &self.place {
+            Place::Host(_) => None,
+            Place::Device(device) => Some(device),
+        }
     }
 
     pub(crate) fn epsilon(&self) -> f32 {
         self.config.rms_norm_eps as f32
-    }
-
-    /// The rotary table for at least `positions` positions.
-    pub(crate) fn rotary(&self, positions: usize) -> Arc<Rotary> {
-        let table = self.rotary.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if table.positions() >= positions {
-            return table;
-        }
-        let (frequencies, factor) = self.config.rotary_frequencies();
-        let longer = Arc::new(Rotary::new(positions.next_power_of_two(), &frequencies, factor));
-        *self.rotary.write().unwrap_or_else(PoisonError::into_inner) = longer.clone();
-        longer
     }
 }

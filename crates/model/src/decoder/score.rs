@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use candle_core::Tensor;
 
-use super::{Model, Pass};
+use super::place::Place;
+use super::{Host, Model, Pass};
+use crate::device::Keep;
 use crate::error::ModelError;
 use crate::ops::score::Score;
 use crate::ops::{tensor, with_numbers};
@@ -27,7 +29,7 @@ impl Model {
     ///
     /// # Errors
     /// Different numbers of rows and targets, none at all, a row or target out of range, a temperature that is not a
-    /// positive number.
+    /// positive number; a model on a device.
     pub fn score(
         &self,
         hidden: &Tensor,
@@ -37,8 +39,9 @@ impl Model {
     ) -> Result<TokenScores, ModelError> {
         let (tokens, _) = hidden.dims2()?;
         self.check_score(tokens, rows, targets, temperature)?;
-        let operation = self.score_operation(rows, targets, temperature);
-        let both = hidden.contiguous()?.apply_op2(self.thread(), operation)?;
+        let host = self.host("a score on the tape")?;
+        let operation = self.score_operation(host, rows, targets, temperature);
+        let both = hidden.contiguous()?.apply_op2(host.thread(), operation)?;
         Ok(TokenScores { log_prob: both.get(0)?, entropy: both.get(1)? })
     }
 
@@ -54,14 +57,21 @@ impl Model {
         temperature: f32,
     ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
         self.check_score(batch.tokens(), rows, targets, temperature)?;
+        let host = match &self.place {
+            Place::Host(host) => host,
+            Place::Device(device) => {
+                batch.check(self.config())?;
+                return Ok(device.model.pass(batch, None)?.score(rows, targets, temperature)?);
+            }
+        };
         let hidden = self.hidden_detached(batch)?;
-        let operation = self.score_operation(rows, targets, temperature);
+        let operation = self.score_operation(host, rows, targets, temperature);
         let scores = with_numbers(&hidden, |hidden| Ok(operation.forward(hidden)))?;
         Ok((scores.log_prob, scores.entropy))
     }
 
     /// A training pass for a loss `Σ gᵢ · log pᵢ` whose `gᵢ` (`d_log_prob`) are known beforehand, as those of cross-entropy
-    /// are (minus each token's weight): runs forward and backward, adds the gradients to [`Model::parameters`] and gives the
+    /// are (minus each token's weight): runs forward and backward, adds the gradients to those of [`Model::trainable`] and gives the
     /// log-probabilities at temperature 1. It computes the logits once, where [`Model::score`] and its backward pass compute
     /// them twice.
     ///
@@ -83,8 +93,17 @@ impl Model {
                 targets.len()
             )));
         }
+        let host = match &self.place {
+            Place::Host(host) => host,
+            Place::Device(device) => {
+                batch.check(self.config())?;
+                self.check_trainable()?;
+                let kept = device.model.pass(batch, Some(self.keep(pass)))?;
+                return Ok(kept.learn(rows, targets, d_log_prob)?);
+            }
+        };
         let hidden = self.hidden_in(batch, pass)?;
-        let operation = self.score_operation(rows, targets, 1.0);
+        let operation = self.score_operation(host, rows, targets, 1.0);
         let (log_probs, dhidden) =
             with_numbers(&hidden, |hidden| Ok(operation.cross_entropy(hidden, d_log_prob)))?;
         // A number whose gradient with respect to the hidden states is the one just computed.
@@ -93,9 +112,14 @@ impl Model {
         Ok(log_probs)
     }
 
-    fn score_operation(&self, rows: &[u32], targets: &[u32], temperature: f32) -> Score {
+    /// What a pass on a device keeps for its way back.
+    pub(super) fn keep(&self, pass: Pass) -> Keep {
+        Keep { checkpointing: self.checkpointing(), dropout: pass.dropout }
+    }
+
+    fn score_operation(&self, host: &Host, rows: &[u32], targets: &[u32], temperature: f32) -> Score {
         Score {
-            head: self.weights().head().clone(),
+            head: host.weights.head().clone(),
             train_head: self.trains_base(),
             rows: rows.to_vec(),
             targets: targets.to_vec(),
@@ -104,7 +128,7 @@ impl Model {
         }
     }
 
-    fn check_score(
+    pub(super) fn check_score(
         &self,
         tokens: usize,
         rows: &[u32],

@@ -5,10 +5,14 @@
 //! several requests share is read and cached once.
 //!
 //! A request's answer depends on its prompt, its options and the weights alone: all arithmetic on a row is done in the same
-//! order whatever rows stand beside it, however the prompt was cut into passes, and whether its cache is shared.
+//! order whatever rows stand beside it, however the prompt was cut into passes, and whether its cache is shared. On a device this
+//! holds but for rounding: there the number of rows decides how sums are cut.
 
 mod forward;
 mod generator;
+mod on_device;
+mod on_host;
+mod request;
 mod sampling;
 mod stop;
 mod team;
@@ -17,7 +21,7 @@ mod weights;
 use std::ops::ControlFlow;
 
 pub use self::generator::Generator;
-pub(crate) use self::generator::SMALL_RUNNING;
+pub(crate) use self::on_host::SMALL_RUNNING;
 pub use self::sampling::{Finish, SamplingOptions};
 pub use self::stop::TokenBytes;
 pub(crate) use self::weights::PANEL_INPUTS;

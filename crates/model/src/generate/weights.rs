@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::team::Team;
 use crate::config::Config;
-use crate::decoder::Model;
+use crate::decoder::{Host, Model};
 use crate::kernels::attention::Heads;
 use crate::kernels::decoding::{
     Disjoint, Multiply, PANEL, Start, WeightRows, panels, round_to_bfloat16, round_to_bytes,
@@ -268,9 +268,9 @@ pub(super) struct DecodingWeights {
 }
 
 impl DecodingWeights {
-    pub(super) fn read(model: &Model, precision: DecodePrecision) -> DecodingWeights {
+    pub(super) fn read(model: &Model, host: &Host, precision: DecodePrecision) -> DecodingWeights {
         let config = model.config();
-        let weights = model.weights();
+        let weights = &host.weights;
         let layers = weights.layers.par_iter().map(|layer| DecodingLayer::read(layer, precision)).collect();
         let head = Projection { weight: weights.head().clone(), bias: None, adapter: None };
         DecodingWeights {
@@ -279,7 +279,7 @@ impl DecodingWeights {
             feed: config.intermediate_size,
             vocabulary: config.vocab_size,
             epsilon: model.epsilon(),
-            rotary: model.rotary(1),
+            rotary: host.rotary(config, 1),
             embedding: weights.embedding.clone(),
             layers,
             norm: weights.norm.read().to_vec(),
@@ -314,7 +314,11 @@ mod tests {
             let config = Config { tie_word_embeddings: tied, ..Config::new(61, 24, feed, 2, 4, 2) };
             let model = Model::random(config.clone(), 1).expect("a model");
             for precision in [DecodePrecision::Float32, DecodePrecision::Bfloat16, DecodePrecision::Int8] {
-                let weights = DecodingWeights::read(&model, precision);
+                let weights = DecodingWeights::read(
+                    &model,
+                    model.host("reading").expect("on the processor"),
+                    precision,
+                );
                 let matrices = weights.layers.iter().flat_map(|layer| {
                     layer.qkv.iter().chain([&layer.out, &layer.gate, &layer.up, &layer.down])
                 });

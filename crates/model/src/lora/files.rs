@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Adapter, LoraConfig, Target};
-use crate::checkpoint::{self, WeightFile};
+use crate::checkpoint::{self, WeightFile, Written};
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::parameter::{Parameter, Precision, Weight};
+use crate::parameter::{Parameter, Precision};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -35,12 +35,16 @@ impl Adapter {
         if let Some(fingerprint) = self.base {
             metadata.insert(BASE.into(), format!("{fingerprint:016x}"));
         }
-        let weights: Vec<(String, Weight)> = self
+        let tensors: Vec<Written<'_>> = self
             .parameters
             .iter()
-            .map(|parameter| (format!("{PREFIX}{}", parameter.name()), Weight::Float32(parameter.clone())))
+            .map(|parameter| Written {
+                name: format!("{PREFIX}{}", parameter.name()),
+                shape: parameter.shape().to_vec(),
+                read: Box::new(|| Ok(parameter.read())),
+            })
             .collect();
-        checkpoint::write_weights(folder, WEIGHTS, &weights, Precision::Float32, metadata)?;
+        checkpoint::write_weights(folder, WEIGHTS, &tensors, Precision::Float32, metadata)?;
         let names: Vec<&str> = self.config.target_modules.iter().map(|target| target.name()).collect();
         let value = json!({
             "peft_type": "LORA",

@@ -205,6 +205,25 @@ impl Adapter {
         Ok(Adapter { config, parameters, base: None })
     }
 
+    /// The adapter with its numbers taken from `read`, matrix by matrix.
+    pub(crate) fn read(
+        config: &LoraConfig,
+        base: Option<u64>,
+        shapes: Vec<(String, Vec<usize>)>,
+        read: &mut dyn FnMut(&str) -> Result<Vec<f32>, ModelError>,
+    ) -> Result<Adapter, ModelError> {
+        let parameters = shapes
+            .into_iter()
+            .map(|(name, shape)| Parameter::new(name.clone(), read(&name)?, shape))
+            .collect::<Result<_, _>>()?;
+        Ok(Adapter { config: config.clone(), parameters, base })
+    }
+
+    /// The base that it is known to belong to.
+    pub(crate) fn base(&self) -> Option<u64> {
+        self.base
+    }
+
     /// Its shape.
     pub fn config(&self) -> &LoraConfig {
         &self.config

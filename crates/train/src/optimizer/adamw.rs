@@ -1,27 +1,28 @@
 //! AdamW with `f32` moments.
 
-use std::{collections::HashMap, path::Path};
+use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use rayon::prelude::*;
-use vul2safe_model::Parameter;
+use vul2safe_model::{Parameter, Part, StepNumbers, Trainable};
 
 use super::{OptimizerConfig, gradients};
 use crate::{
     TrainError,
-    tensor_file::{self, Entry, TensorFile},
+    tensor_file::{self, Entry, Numbers, TensorFile},
 };
 
 /// Places handled by one task of an update.
 const CHUNK: usize = 1 << 14;
 
-/// AdamW over a fixed list of parameters.
+/// AdamW over a fixed list of parameters, on the processor or on the device where they lie.
 ///
 /// The update is `torch.optim.AdamW`'s: decay first, then `p ← p − rate · m̂ / (√v̂ + ε)` with bias-corrected moments.
 /// Only parameters of two or more dimensions decay. Embeddings are such matrices and decay as well, as in the golden
 /// numbers: a tied head makes them the output layer, which wants decay like every other projection.
 #[derive(Debug)]
 pub struct AdamW {
-    parameters: Vec<Parameter>,
+    trainable: Trainable,
+    /// Of parameters on the processor, in their order. A device keeps its own.
     moments: Vec<Moments>,
     step: u64,
     config: OptimizerConfig,
@@ -34,21 +35,29 @@ struct Moments {
 }
 
 impl AdamW {
-    /// An optimiser with zero moments.
+    /// An optimiser with zero moments for parameters on the processor.
     pub fn new(parameters: &[Parameter], config: OptimizerConfig) -> Self {
-        let moments = parameters
-            .iter()
-            .map(|parameter| {
-                let count = parameter.count();
-                Moments { first: vec![0.0; count], second: vec![0.0; count] }
-            })
-            .collect();
-        Self { parameters: parameters.to_vec(), moments, step: 0, config }
+        Self::over(Trainable::Host(parameters.to_vec()), config)
     }
 
-    /// The parameters, in order.
-    pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    /// An optimiser with zero moments for what is trained, wherever it lies.
+    pub fn over(trainable: Trainable, config: OptimizerConfig) -> Self {
+        let moments = match &trainable {
+            Trainable::Host(parameters) => parameters
+                .iter()
+                .map(|parameter| {
+                    let count = parameter.count();
+                    Moments { first: vec![0.0; count], second: vec![0.0; count] }
+                })
+                .collect(),
+            Trainable::Device(_) => Vec::new(),
+        };
+        Self { trainable, moments, step: 0, config }
+    }
+
+    /// What is trained.
+    pub fn trainable(&self) -> &Trainable {
+        &self.trainable
     }
 
     /// Steps taken so far.
@@ -56,27 +65,39 @@ impl AdamW {
         self.step
     }
 
-    /// Clips the parameters' gradients to the configured norm, takes one step at `rate` and forgets the gradients; returns the
-    /// norm before clipping.
+    /// Clips the gradients to the configured norm, takes one step at `rate` and forgets the gradients; returns the norm before
+    /// clipping.
     ///
-    /// A parameter that no gradient reached stays as it is, moments included. If the norm is not finite nothing changes
-    /// and the norm is returned all the same: the caller says where it happened, and [`gradients::first_not_finite`] where
-    /// in the model.
+    /// On the processor a parameter that no gradient reached stays as it is, moments included; on a device every parameter has a
+    /// gradient once a backward pass was run. If the norm is not finite nothing changes and the norm is returned all the
+    /// same: the caller says where it happened, and [`gradients::first_not_finite`] where in the model.
     ///
     /// # Errors
-    /// [`TrainError::Model`] where a parameter's storage cannot be written.
+    /// [`TrainError::Model`] where a parameter's storage cannot be written, or a device fails.
     pub fn step(&mut self, rate: f64) -> Result<f64, TrainError> {
-        let norm = gradients::norm(&self.parameters);
+        let OptimizerConfig { beta1, beta2, epsilon, weight_decay, clip_norm, .. } = self.config;
+        let parameters = match &self.trainable {
+            Trainable::Host(parameters) => parameters,
+            Trainable::Device(parameters) => {
+                let numbers = StepNumbers { rate, beta1, beta2, epsilon, weight_decay, clip_norm };
+                let norm = parameters.step(&numbers, self.step + 1)?;
+                if norm.is_finite() {
+                    self.step += 1;
+                    parameters.clear_gradients()?;
+                }
+                return Ok(norm);
+            }
+        };
+        let norm = gradients::norm_of(parameters);
         if !norm.is_finite() {
             return Ok(norm);
         }
         // torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm.
-        let scale = (self.config.clip_norm / (norm + 1e-6)).min(1.0) as f32;
+        let scale = (clip_norm / (norm + 1e-6)).min(1.0) as f32;
         self.step += 1;
-        let OptimizerConfig { beta1, beta2, epsilon, weight_decay, .. } = self.config;
         let correction1 = 1.0 - beta1.powf(self.step as f64);
         let correction2 = 1.0 - beta2.powf(self.step as f64);
-        for (parameter, Moments { first, second }) in self.parameters.iter().zip(&mut self.moments) {
+        for (parameter, Moments { first, second }) in parameters.iter().zip(&mut self.moments) {
             let decay = if parameter.rank() >= 2 { weight_decay } else { 0.0 };
             let update = Update {
                 scale,
@@ -107,20 +128,26 @@ impl AdamW {
     /// Moments and step count as a safetensors file: `first.<name>`, `second.<name>`, and the count in the metadata.
     ///
     /// # Errors
-    /// [`TrainError::Io`] with the path.
+    /// [`TrainError::Io`] with the path; [`TrainError::Model`] where a device fails.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let entries: Vec<Entry<'_>> = self
-            .parameters
-            .iter()
-            .zip(&self.moments)
-            .flat_map(|(parameter, moments)| {
-                let (name, shape) = (parameter.name(), parameter.shape());
-                [
-                    Entry { name: format!("first.{name}"), shape, numbers: &moments.first },
-                    Entry { name: format!("second.{name}"), shape, numbers: &moments.second },
-                ]
-            })
-            .collect();
+        let shapes = self.trainable.shapes();
+        let mut entries: Vec<Entry<'_>> = Vec::with_capacity(2 * shapes.len());
+        for (index, (name, shape)) in shapes.into_iter().enumerate() {
+            for (word, part) in [("first", Part::Mean), ("second", Part::Square)] {
+                let own = name.clone();
+                let read: Numbers<'_> = match &self.trainable {
+                    Trainable::Host(_) => {
+                        let Moments { first, second } = &self.moments[index];
+                        let numbers = if part == Part::Mean { first } else { second };
+                        Box::new(move || Ok(Cow::Borrowed(numbers)))
+                    }
+                    Trainable::Device(parameters) => {
+                        Box::new(move || Ok(Cow::Owned(parameters.read(&own, part)?)))
+                    }
+                };
+                entries.push(Entry { name: format!("{word}.{name}"), shape: shape.clone(), read });
+            }
+        }
         let metadata = HashMap::from([("step".to_owned(), self.step.to_string())]);
         tensor_file::write(path, &entries, metadata)
     }
@@ -129,23 +156,36 @@ impl AdamW {
     ///
     /// # Errors
     /// [`TrainError::Io`], or [`TrainError::Checkpoint`] for a file that is cut short or belongs to other parameters;
-    /// the state is then unchanged.
+    /// the state is then unchanged. [`TrainError::Model`] where a device fails.
     pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
         let mut file = TensorFile::open(path)?;
         let step = file
             .note("step")
             .and_then(|step| step.parse().ok())
             .ok_or_else(|| file.broken("no step count in its metadata".to_owned()))?;
-        let moments = self
-            .parameters
-            .iter()
-            .map(|parameter| {
-                let (name, shape) = (parameter.name(), parameter.shape());
-                let first = file.read(&format!("first.{name}"), shape)?;
-                Ok(Moments { first, second: file.read(&format!("second.{name}"), shape)? })
-            })
-            .collect::<Result<Vec<_>, TrainError>>()?;
-        self.moments = moments;
+        let shapes = self.trainable.shapes();
+        match &self.trainable {
+            Trainable::Host(_) => {
+                self.moments = shapes
+                    .iter()
+                    .map(|(name, shape)| {
+                        let first = file.read(&format!("first.{name}"), shape)?;
+                        Ok(Moments { first, second: file.read(&format!("second.{name}"), shape)? })
+                    })
+                    .collect::<Result<Vec<_>, TrainError>>()?;
+            }
+            Trainable::Device(parameters) => {
+                // All are looked at before any is written.
+                for (name, shape) in &shapes {
+                    file.check(&format!("first.{name}"), shape)?;
+                    file.check(&format!("second.{name}"), shape)?;
+                }
+                for (name, shape) in &shapes {
+                    parameters.write(name, Part::Mean, &file.read(&format!("first.{name}"), shape)?)?;
+                    parameters.write(name, Part::Square, &file.read(&format!("second.{name}"), shape)?)?;
+                }
+            }
+        }
         self.step = step;
         Ok(())
     }

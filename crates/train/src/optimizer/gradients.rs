@@ -1,7 +1,7 @@
-//! The gradients of a list of parameters, taken together.
+//! The gradients of everything that is trained, taken together.
 
 use rayon::prelude::*;
-use vul2safe_model::Parameter;
+use vul2safe_model::{Parameter, Part, Trainable};
 
 use crate::TrainError;
 
@@ -9,17 +9,30 @@ use crate::TrainError;
 const CHUNK: usize = 1 << 14;
 
 /// Forgets all gradients; their memory is kept for the next step.
-pub fn clear(parameters: &[Parameter]) {
-    parameters.iter().for_each(Parameter::clear_gradient);
+///
+/// # Errors
+/// [`TrainError::Model`] where a device fails.
+pub fn clear(trainable: &Trainable) -> Result<(), TrainError> {
+    match trainable {
+        Trainable::Host(parameters) => parameters.iter().for_each(Parameter::clear_gradient),
+        Trainable::Device(parameters) => parameters.clear_gradients()?,
+    }
+    Ok(())
 }
 
-/// Gives the memory of all gradients back.
-pub fn release(parameters: &[Parameter]) {
-    parameters.iter().for_each(Parameter::release_gradient);
+/// Global L2 norm over all parameters; 0 if there is no gradient. On the processor it is summed in `f64`, on a device in `f32` over
+/// blocks of a fixed size and then in `f64`.
+///
+/// # Errors
+/// [`TrainError::Model`] where a device fails.
+pub fn norm(trainable: &Trainable) -> Result<f64, TrainError> {
+    match trainable {
+        Trainable::Host(parameters) => Ok(norm_of(parameters)),
+        Trainable::Device(parameters) => Ok(parameters.gradient_norm()?),
+    }
 }
 
-/// Global L2 norm over all parameters, summed in `f64`; 0 if there is no gradient.
-pub fn norm(parameters: &[Parameter]) -> f64 {
+pub(super) fn norm_of(parameters: &[Parameter]) -> f64 {
     let mut squares = 0.0;
     for parameter in parameters {
         squares += parameter.with_gradient(|gradient| {
@@ -35,26 +48,49 @@ pub fn norm(parameters: &[Parameter]) -> f64 {
 }
 
 /// Name of the first parameter whose gradient holds a number that is NaN or infinite.
-pub fn first_not_finite(parameters: &[Parameter]) -> Option<String> {
-    let broken = |parameter: &&Parameter| {
-        parameter
-            .with_gradient(|gradient| gradient.unwrap_or_default().par_iter().any(|value| !value.is_finite()))
-    };
-    parameters.iter().find(broken).map(|parameter| parameter.name().to_owned())
+///
+/// # Errors
+/// [`TrainError::Model`] where a device fails.
+pub fn first_not_finite(trainable: &Trainable) -> Result<Option<String>, TrainError> {
+    let broken = |gradient: &[f32]| gradient.par_iter().any(|value| !value.is_finite());
+    match trainable {
+        Trainable::Host(parameters) => {
+            let found = parameters
+                .iter()
+                .find(|parameter| parameter.with_gradient(|gradient| broken(gradient.unwrap_or_default())));
+            Ok(found.map(|parameter| parameter.name().to_owned()))
+        }
+        Trainable::Device(parameters) => {
+            for (name, _) in parameters.shapes() {
+                if broken(&parameters.read(name, Part::Gradient)?) {
+                    return Ok(Some(name.clone()));
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// The same as words of an error's message.
+pub(crate) fn place_of_break(trainable: &Trainable) -> String {
+    match first_not_finite(trainable) {
+        Ok(name) => format!("first in {}", name.unwrap_or_default()),
+        Err(error) => format!("the gradients cannot be read: {error}"),
+    }
 }
 
 /// Refuses parameters that hold a number that is NaN or infinite: what a step made of them may not be saved.
 pub(crate) fn check_parameters(
-    parameters: &[Parameter],
+    trainable: &Trainable,
     stage: &'static str,
     step: u64,
 ) -> Result<(), TrainError> {
-    for parameter in parameters {
-        let numbers = parameter.read();
+    for (index, (name, _)) in trainable.shapes().iter().enumerate() {
+        let numbers = trainable.read(index)?;
         if let Some(place) = numbers.par_iter().position_first(|value| !value.is_finite()) {
             return Err(TrainError::NotFinite {
                 stage,
-                what: format!("number {place} of {}", parameter.name()),
+                what: format!("number {place} of {name}"),
                 value: f64::from(numbers[place]),
                 step,
                 batch: "all before it".to_owned(),

@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
-use candle_core::Tensor;
-use vul2safe_model::{Model, Packed};
+use vul2safe_model::{Model, Packed, Pass, ScoredPass};
 use vul2safe_reward::Score;
 
 use super::{
     Rollout,
     config::{KlPlacement, PpoConfig, ValueStart},
     state::PpoState,
-    value_head::ValueHead,
 };
 use crate::{
     TrainError, batches,
@@ -55,33 +53,8 @@ pub(super) fn plan(episodes: &[Episode], config: &PpoConfig, update: u64, epoch:
         .collect()
 }
 
-/// One value a response token, for the episodes of a micro-batch one after the other.
-pub(super) struct Forward {
-    pub log_prob: Tensor,
-    pub entropy: Tensor,
-    /// The value of the state in which the token was chosen.
-    pub values: Option<Tensor>,
-}
-
-/// What of a forward pass can be differentiated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tape {
-    /// Nothing of the trunk: the same numbers, without the memory of a backward pass.
-    Off,
-    /// Everything; the values reach the trunk or stop at the hidden states.
-    On {
-        /// Whether the values' gradient goes on into the trunk.
-        values_to_trunk: bool,
-    },
-}
-
-/// Runs a packed micro-batch; with a head, also the values.
-pub(super) fn forward(
-    model: &Model,
-    head: Option<&ValueHead>,
-    episodes: &[&Episode],
-    tape: Tape,
-) -> Result<Forward, TrainError> {
+/// Runs a packed micro-batch; the pass's rows are the response tokens of one episode after the other. With `keep` it can go back.
+pub(super) fn forward(model: &Model, episodes: &[&Episode], keep: bool) -> Result<ScoredPass, TrainError> {
     let (mut rows, mut targets, mut offset) = (Vec::new(), Vec::new(), 0);
     for episode in episodes {
         // The row before a token is the state in which it is chosen. Prompts are never empty, so there is one.
@@ -91,18 +64,7 @@ pub(super) fn forward(
         offset += episode.ids.len();
     }
     let packed = Packed::new(&episodes.iter().map(|episode| episode.ids.as_slice()).collect::<Vec<_>>());
-    let hidden = if tape == Tape::Off { model.hidden_detached(&packed)? } else { model.hidden(&packed)? };
-    let scores = model.score(&hidden, &rows, &targets, 1.0)?;
-    let values = match head {
-        None => None,
-        Some(head) => {
-            let to_trunk = tape == Tape::On { values_to_trunk: true };
-            let hidden = if to_trunk { hidden } else { hidden.detach() };
-            let rows = Tensor::from_vec(rows, targets.len(), hidden.device())?;
-            Some(head.forward(&hidden.index_select(&rows, 0)?)?)
-        }
-    };
-    Ok(Forward { log_prob: scores.log_prob, entropy: scores.entropy, values })
+    Ok(model.scored_pass(&packed, &rows, &targets, 1.0, keep.then(Pass::default))?)
 }
 
 /// The answers of one update, ready to train on.
@@ -193,14 +155,18 @@ pub(super) fn gather(
     for micro in first_pass.iter().flatten() {
         let batch: Vec<&Episode> = micro.iter().map(|&index| &episodes[index]).collect();
         let begun = Instant::now();
-        let actor = forward(actor, Some(&state.head), &batch, Tape::Off)?;
+        // The pass itself is given back before the reference's begins.
+        let (log_prob, entropies, values) = {
+            let pass = forward(actor, &batch, false)?;
+            // The value of the state in which each token was chosen.
+            let values: Vec<f32> = state.head.forward(&pass.hidden()?)?.to_vec1()?;
+            (pass.log_prob, pass.entropy, values)
+        };
         seconds_old += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let reference: Vec<f32> = forward(reference, None, &batch, Tape::Off)?.log_prob.to_vec1()?;
+        let reference = forward(reference, &batch, false)?.log_prob;
         seconds_reference += begun.elapsed().as_secs_f64();
-        let log_prob: Vec<f32> = actor.log_prob.to_vec1()?;
-        let values: Vec<f32> = actor.values.map_or(Ok(Vec::new()), |values| values.to_vec1())?;
-        entropy += actor.entropy.to_vec1::<f32>()?.iter().map(|value| f64::from(*value)).sum::<f64>();
+        entropy += entropies.iter().map(|value| f64::from(*value)).sum::<f64>();
         let mut start = 0;
         for &index in micro {
             let episode = &mut episodes[index];

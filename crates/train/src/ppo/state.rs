@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vul2safe_model::{Adapter, Model};
+use vul2safe_model::{Adapter, Model, Placement};
 
 use super::{config::PpoConfig, value_head::ValueHead};
 use crate::{
@@ -70,7 +70,7 @@ impl PpoState {
             value_started: false,
             rollouts: 0,
             unscored: 0,
-            actor_optimizer: AdamW::new(actor.parameters(), config.optimizer.clone()),
+            actor_optimizer: AdamW::over(actor.trainable(), config.optimizer.clone()),
             value_optimizer: AdamW::new(head.parameters(), value_optimizer),
             head,
             settings: settings(actor, config),
@@ -92,10 +92,10 @@ impl PpoState {
     /// [`TrainError::NotFinite`] for an actor or a value head with a number that is NaN or infinite (the earlier checkpoint
     /// stays), [`TrainError::Io`] with the path, or the model's own.
     pub fn save(&self, folder: &Path, actor: &Model) -> Result<(), TrainError> {
-        let all = [actor.parameters(), self.head.parameters()].concat();
-        gradients::check_parameters(&all, "ppo", self.update)?;
+        gradients::check_parameters(&actor.trainable(), "ppo", self.update)?;
+        gradients::check_parameters(&self.head.trainable(), "ppo", self.update)?;
         checkpoint::replace(folder, |folder| {
-            match actor.adapter() {
+            match actor.lora() {
                 Some(_) => actor.save_adapter(&folder.join(ADAPTER), None)?,
                 None => actor.save(&folder.join(MODEL))?,
             }
@@ -126,7 +126,8 @@ impl PpoState {
     /// Reads what [`PpoState::save`] wrote: the actor and the state; `None` if there is no checkpoint.
     ///
     /// `config` must be the one it was written with. `base` is the model that an adapter was trained on (an adapter that it has
-    /// itself does not count); the actor shares its memory. A checkpoint of a whole model needs none.
+    /// itself does not count); the actor shares its memory. A checkpoint of a whole model needs none, but goes to the device where a
+    /// `base` lies, else to the processor.
     ///
     /// # Errors
     /// [`TrainError::OtherCheckpoint`] for another configuration; [`TrainError::Checkpoint`] for a folder that is cut short, or
@@ -140,7 +141,11 @@ impl PpoState {
         let counters: Counters = checkpoint::read_json(&folder.join(COUNTERS))?;
         let adapter = folder.join(ADAPTER);
         let actor = match (adapter.exists(), base) {
-            (false, _) => Model::load(&folder.join(MODEL))?,
+            (false, Some(base)) => {
+                let placement = Placement { frozen: false, ..base.placement() };
+                Model::load_on(&folder.join(MODEL), placement)?
+            }
+            (false, None) => Model::load(&folder.join(MODEL))?,
             (true, Some(base)) => base.with_adapter(Adapter::load(&adapter, base.config())?)?,
             (true, None) => {
                 let problem = "it holds an adapter, and the model it was trained on was not given".to_owned();
@@ -173,6 +178,6 @@ fn settings(actor: &Model, config: &PpoConfig) -> Vec<String> {
         sample_every: defaults.sample_every,
         ..config.clone()
     });
-    lines.extend(actor.adapter().into_iter().flat_map(|adapter| checkpoint::settings(adapter.config())));
+    lines.extend(checkpoint::settings_of(actor));
     lines
 }

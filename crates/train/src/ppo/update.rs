@@ -1,11 +1,11 @@
 //! The optimiser steps of one update.
 
-use candle_core::{Device, Tensor};
-use vul2safe_model::Model;
+use candle_core::{Tensor, Var};
+use vul2safe_model::{Gradients, Model};
 
 use super::{
     config::{KlPlacement, PpoConfig},
-    experience::{Episode, Experience, Minibatch, Tape, forward, plan},
+    experience::{Episode, Experience, Minibatch, forward, plan},
     state::PpoState,
 };
 use crate::{
@@ -63,6 +63,7 @@ pub(super) fn train(
     config: &PpoConfig,
 ) -> Result<UpdateStatistics, TrainError> {
     let mut statistics = UpdateStatistics::default();
+    let actor_trainable = actor.trainable();
     let first_step = state.update * (config.epochs * config.minibatches) as u64;
     'passes: for epoch in 0..config.epochs {
         let later;
@@ -101,16 +102,14 @@ pub(super) fn train(
             let number = first_step + (epoch * config.minibatches + place) as u64;
             let rate = config.optimizer.rate(number, config.steps() as u64);
             // Both norms are looked at before either optimiser moves anything.
-            let (norm, value_norm) =
-                (gradients::norm(actor.parameters()), gradients::norm(state.head.parameters()));
-            for (what, norm) in
-                [("the actor's gradient norm", norm), ("the value head's gradient norm", value_norm)]
-            {
+            let trained = [&actor_trainable, state.value_optimizer.trainable()];
+            let [norm, value_norm] = [gradients::norm(trained[0])?, gradients::norm(trained[1])?];
+            for (what, norm, trained) in [
+                ("the actor's gradient norm", norm, trained[0]),
+                ("the value head's gradient norm", value_norm, trained[1]),
+            ] {
                 if !norm.is_finite() {
-                    let all = [actor.parameters(), state.head.parameters()].concat();
-                    let place = broken_weight(actor).unwrap_or_else(|| {
-                        format!("first in {}", gradients::first_not_finite(&all).unwrap_or_default())
-                    });
+                    let place = broken_weight(actor).unwrap_or_else(|| gradients::place_of_break(trained));
                     return Err(named(&format!("{what} ({place})"), norm));
                 }
             }
@@ -167,40 +166,36 @@ pub(super) fn minibatch_gradients(
         clipped: Vec::new(),
         clipped_rewarded: Vec::new(),
     };
-    gradients::clear(actor.parameters());
-    gradients::clear(state.head.parameters());
+    gradients::clear(&actor.trainable())?;
+    gradients::clear(&state.head.trainable())?;
     for micro in minibatch {
         let batch: Vec<&Episode> = micro.iter().map(|&index| &episodes[index]).collect();
-        let loss = microbatch_loss(actor, &batch, totals, state, config, &mut step)?;
-        let mut store = loss.backward()?;
-        for parameter in state.head.parameters() {
-            parameter.take_from(&mut store)?;
-        }
+        microbatch_gradients(actor, &batch, totals, state, config, &mut step)?;
     }
     step.kl_update /= totals.tokens as f64;
     Ok(step)
 }
 
-/// A number whose gradient is that of the micro-batch's share of the loss.
+/// Adds the gradients of the micro-batch's share of the loss to those of the actor and of the value head.
 ///
-/// The losses are pure functions that return their gradient with respect to log-probs, entropies and values; the tape
-/// only has to carry these to the parameters, as `Σ constant · output`.
-fn microbatch_loss(
+/// The losses are pure functions that return their gradient with respect to log-probs, entropies and values. The value head is
+/// small: its own tape goes from the values to the hidden states, on the processor, and the actor's pass takes all gradients on
+/// from there.
+fn microbatch_gradients(
     actor: &Model,
     batch: &[&Episode],
     totals: BatchTotals,
     state: &PpoState,
     config: &PpoConfig,
     step: &mut Step,
-) -> Result<Tensor, TrainError> {
+) -> Result<(), TrainError> {
     let gathered = |part: fn(&Episode) -> &Vec<f32>| -> Vec<f32> {
         batch.iter().flat_map(|episode| part(episode).iter().copied()).collect()
     };
     let lengths: Vec<usize> = batch.iter().map(|episode| episode.length()).collect();
     let weights = token_weights(&lengths, config.aggregation, totals);
-    let tape = Tape::On { values_to_trunk: config.value.gradient_to_trunk };
-    let outputs = forward(actor, Some(&state.head), batch, tape)?;
-    let log_prob: Vec<f32> = outputs.log_prob.to_vec1()?;
+    let pass = forward(actor, batch, true)?;
+    let log_prob = pass.log_prob.clone();
     let old_log_prob = gathered(|episode| &episode.old_log_prob);
     let reference = gathered(|episode| &episode.reference_log_prob);
 
@@ -235,26 +230,37 @@ fn microbatch_loss(
         }
     }
 
-    let constant = |values: Vec<f32>| Tensor::from_vec(values, log_prob.len(), &Device::Cpu);
-    let mut loss = (outputs.log_prob * constant(gradient)?)?.sum_all()?;
+    let mut bonus = None;
     if config.entropy_coefficient > 0.0 {
-        let entropies: Vec<f32> = outputs.entropy.to_vec1()?;
-        step.policy_loss -= config.entropy_coefficient * weighted_sum(&entropies, &weights);
-        let bonus = weights.iter().map(|weight| -(config.entropy_coefficient as f32) * weight).collect();
-        loss = (loss + (outputs.entropy * constant(bonus)?)?.sum_all()?)?;
+        step.policy_loss -= config.entropy_coefficient * weighted_sum(&pass.entropy, &weights);
+        let slope = |weight: &f32| -(config.entropy_coefficient as f32) * weight;
+        bonus = Some(weights.iter().map(slope).collect::<Vec<f32>>());
     }
-    if let Some(values) = outputs.values {
-        let tokens = ValueTokens {
-            values: &values.to_vec1::<f32>()?,
-            old_values: &gathered(|episode| &episode.old_values),
-            returns: &gathered(|episode| &episode.returns),
-            weights: &weights,
-        };
-        let value = value_loss(&tokens, config.value.clip);
-        step.value_loss += value.loss;
-        let gradient =
-            value.gradient.iter().map(|gradient| gradient * config.value.coefficient as f32).collect();
-        loss = (loss + (values * constant(gradient)?)?.sum_all()?)?;
+
+    let hidden = pass.hidden()?;
+    // A variable, so that the tape keeps its gradient; where the trunk wants none, none is computed.
+    let trunk = if config.value.gradient_to_trunk { Some(Var::from_tensor(&hidden)?) } else { None };
+    let values = state.head.forward(trunk.as_ref().map_or(&hidden, |trunk| trunk.as_tensor()))?;
+    let tokens = ValueTokens {
+        values: &values.to_vec1::<f32>()?,
+        old_values: &gathered(|episode| &episode.old_values),
+        returns: &gathered(|episode| &episode.returns),
+        weights: &weights,
+    };
+    let value = value_loss(&tokens, config.value.clip);
+    step.value_loss += value.loss;
+    let slopes: Vec<f32> =
+        value.gradient.iter().map(|gradient| gradient * config.value.coefficient as f32).collect();
+    // A number whose gradient with respect to the values is the one just computed.
+    let slopes = Tensor::from_vec(slopes, values.shape(), values.device())?;
+    let mut store = (values * slopes)?.sum_all()?.backward()?;
+    for parameter in state.head.parameters() {
+        parameter.take_from(&mut store)?;
     }
-    Ok(loss)
+    let mut to_trunk = None;
+    if let Some(gradient) = trunk.and_then(|trunk| store.remove(&trunk)) {
+        to_trunk = Some(gradient.flatten_all()?.to_vec1::<f32>()?);
+    }
+    pass.backward(Gradients { log_prob: &gradient, entropy: bonus.as_deref(), hidden: to_trunk.as_deref() })?;
+    Ok(())
 }

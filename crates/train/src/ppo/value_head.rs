@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use vul2safe_model::Parameter;
+use vul2safe_model::{Parameter, Trainable};
 
 use crate::{
     TrainError,
@@ -44,6 +44,11 @@ impl ValueHead {
         &self.parameters
     }
 
+    /// The same list for an optimiser; it is small, and lies on the processor wherever the actor does.
+    pub fn trainable(&self) -> Trainable {
+        Trainable::Host(self.parameters.clone())
+    }
+
     /// `[rows, hidden]` → `[rows]`.
     pub fn forward(&self, rows: &Tensor) -> Result<Tensor, TrainError> {
         let part = |index: usize| self.parameters[index].value().as_tensor();
@@ -66,11 +71,11 @@ impl ValueHead {
     }
 
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        tensor_file::write_parameters(path, &self.parameters)
+        tensor_file::write_parameters(path, &self.trainable())
     }
 
     pub fn load(&self, path: &Path) -> Result<(), TrainError> {
-        tensor_file::read_parameters(path, &self.parameters)
+        tensor_file::read_parameters(path, &self.trainable())
     }
 }
 

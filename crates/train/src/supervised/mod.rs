@@ -22,7 +22,7 @@ use vul2safe_model::{Model, Packed, Pass};
 use self::sequences::Sequence;
 use crate::{
     CallbackError, Checkpoint, TrainError, batches, broken_weight,
-    checkpoint::{Identity, Progress, settings},
+    checkpoint::{Identity, Progress, settings, settings_of},
     checkpointing::Checkpointing,
     optimizer::{AdamW, OptimizerConfig, gradients},
     seeds::{Stream, derive, permutation},
@@ -270,9 +270,9 @@ impl<'a> Settings<'a> {
     }
 
     /// What a checkpoint must be of, to be gone on with.
-    fn identity(&self, model: &Model, sequences: &[Sequence<'_>]) -> Identity {
+    fn identity(&self, model: &Model, sequences: &[Sequence<'_>]) -> Result<Identity, TrainError> {
         let mut lines = self.lines.clone();
-        lines.extend(model.adapter().into_iter().flat_map(|adapter| settings(adapter.config())));
+        lines.extend(settings_of(model));
         Identity::new(self.stage, lines, sequences::hash(sequences), model)
     }
 
@@ -313,9 +313,9 @@ fn run(
     }
     let start = Instant::now();
     let _checkpointing = Checkpointing::set(model, settings.gradient_checkpointing);
-    let mut optimizer = AdamW::new(model.parameters(), settings.optimizer.clone());
+    let mut optimizer = AdamW::over(model.trainable(), settings.optimizer.clone());
     let planned = plan.len() as u64;
-    let mut progress = Progress::new(settings.identity(model, sequences));
+    let mut progress = Progress::new(settings.identity(model, sequences)?);
     if let Some(found) = checkpoint
         .map(|checkpoint| checkpoint.load(&progress.identity, model, &mut optimizer))
         .transpose()?
@@ -343,15 +343,13 @@ fn run(
                 return Ok(norm);
             }
             // A broken weight can leave the loss finite and breaks the gradients of others before its own.
-            let place = broken_weight(model).unwrap_or_else(|| {
-                format!("first in {}", gradients::first_not_finite(model.parameters()).unwrap_or_default())
-            });
+            let place = broken_weight(model).unwrap_or_else(|| gradients::place_of_break(&model.trainable()));
             Err(not_finite(&format!("the gradient norm ({place})"), norm))
         };
         if let Some(checkpoint) =
             checkpoint.filter(|checkpoint| step > first && checkpoint.is_due(step, planned))
         {
-            check_norm(gradients::norm(model.parameters()))?;
+            check_norm(gradients::norm(optimizer.trainable())?)?;
             checkpoint.save(&progress, model, &optimizer)?;
         }
         let rate = settings.optimizer.rate(step, planned);
@@ -376,7 +374,7 @@ fn run(
         log(step, &metrics).map_err(TrainError::Callback)?;
     }
     if let Some(checkpoint) = checkpoint.filter(|_| first < planned) {
-        gradients::check_parameters(model.parameters(), settings.stage, planned)?;
+        gradients::check_parameters(optimizer.trainable(), settings.stage, planned)?;
         checkpoint.save(&progress, model, &optimizer)?;
     }
     Ok(TrainSummary {
@@ -399,7 +397,7 @@ fn loss_and_gradients(
     step: u64,
 ) -> Result<f64, TrainError> {
     let total: f64 = batch.iter().map(|&index| sequences[index].total_weight()).sum();
-    gradients::clear(model.parameters());
+    gradients::clear(&model.trainable())?;
     let mut loss = 0.0;
     for (place, micro) in (0..).zip(batches::fill(batch, lengths, settings.tokens_per_microbatch)) {
         let mut targets = Targets::default();

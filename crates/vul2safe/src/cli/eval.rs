@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use vul2safe_model::Device;
 
-use super::at_least_one;
+use super::{WeightPrecision, at_least_one};
 use crate::recipe::SuiteKind;
 
 #[derive(Debug, Args)]
@@ -35,6 +36,12 @@ pub struct EvalRunArguments {
     /// The base of the adapters among them [default: the one that each adapter_config.json names]
     #[arg(long, value_name = "FOLDER")]
     pub base: Option<PathBuf>,
+    /// Where the models are computed: cpu, cuda (the first GPU) or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Device,
+    /// How the weights are kept: bfloat16 takes half the memory and is what GPUs are fast in.
+    #[arg(long, value_enum, default_value = "float32")]
+    pub precision: WeightPrecision,
     /// A JSON Lines file of answers (`task_id` and `completion`, or `id` and `answer`, …); `reference` takes the suite's own
     /// solutions, `insecure` its own vulnerable code. May be repeated.
     #[arg(long, value_name = "FILE")]

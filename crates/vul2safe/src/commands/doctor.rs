@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use vul2safe_model::{
-    Config, DecodePrecision, LoraConfig, Precision, SamplingLoad, TrainingLoad, Workload, kernel_name,
+    Config, DecodePrecision, Device, DeviceError, DeviceInfo, DeviceNeed, LoraConfig, Precision,
+    SamplingLoad, TrainingLoad, Workload, kernel_name,
 };
 use vul2safe_sandbox::{Policy, PythonSetup, Sandbox};
 
@@ -16,18 +18,59 @@ use crate::memory::{UseMemory, file_bytes, size, there_is};
 use crate::stages::base::Folder;
 use crate::words::thousands;
 
-/// Whether this program was built for a graphics processor.
-const GPU: &str =
-    if cfg!(feature = "cuda") { "built in" } else { "not built in (build with --features cuda)" };
+/// What a model takes.
+struct Table {
+    parameters: usize,
+    /// In this machine's memory.
+    uses: Vec<UseMemory>,
+    /// In a GPU's, where this program was built for one and its kernels compute the model.
+    on_gpu: Vec<GpuUse>,
+}
+
+/// A use of a model on a GPU.
+#[derive(Debug, Serialize)]
+struct GpuUse {
+    purpose: &'static str,
+    need: DeviceNeed,
+    /// Whether that is free on the first GPU; nothing where none is at hand.
+    fits: Option<bool>,
+}
 
 pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
+    let gpus = Device::gpus();
     // A folder that cannot be read is told before anything else.
-    let table = arguments.model.as_deref().map(|folder| table(folder, arguments)).transpose()?;
-    if arguments.json { print_json(arguments, table) } else { print_text(arguments, table) }
+    let table = arguments.model.as_deref().map(|folder| table(folder, arguments, &gpus)).transpose()?;
+    if arguments.json { print_json(arguments, &gpus, table) } else { print_text(arguments, &gpus, table) }
+}
+
+type Gpus = std::result::Result<Vec<DeviceInfo>, DeviceError>;
+
+/// A line for each GPU, or why there is none.
+fn gpu_lines(gpus: &Gpus) -> Vec<String> {
+    match gpus {
+        Err(DeviceError::NotBuilt { .. }) => {
+            vec!["GPU: not built in (build with --features cuda)".to_owned()]
+        }
+        Err(error) => vec![format!("GPU: built in; {error}")],
+        Ok(found) => found
+            .iter()
+            .enumerate()
+            .map(|(ordinal, gpu)| {
+                let (major, minor) = gpu.capability;
+                let old = if major < 8 { "; too old for the kernels, which need 8.0" } else { "" };
+                format!(
+                    "GPU: cuda:{ordinal} {}, compute capability {major}.{minor}, {} of {} free{old}",
+                    gpu.name,
+                    size(gpu.free),
+                    size(gpu.total)
+                )
+            })
+            .collect(),
+    }
 }
 
 /// The model's number of weights, and what each use of it takes.
-fn table(folder: &Path, arguments: &DoctorArguments) -> Result<(usize, Vec<UseMemory>)> {
+fn table(folder: &Path, arguments: &DoctorArguments, gpus: &Gpus) -> Result<Table> {
     let folder = Folder::open(folder, None)?;
     let config = Config::from_folder(&folder.base)?;
     let positions = config.max_position_embeddings;
@@ -67,6 +110,22 @@ fn table(folder: &Path, arguments: &DoctorArguments) -> Result<(usize, Vec<UseMe
     });
     let adapter = Workload { lora: Some(lora), ..plain.clone() };
     let half = Workload { precision: Precision::Bfloat16, ..adapter.clone() };
+    let free = gpus.as_ref().ok().and_then(|found| found.first()).map(|gpu| gpu.free);
+    let half_whole = Workload { precision: Precision::Bfloat16, ..plain.clone() };
+    let on_gpu = [
+        ("sampling", Workload { sampling, ..half_whole.clone() }),
+        ("training, all weights", Workload { training: training(false), ..half_whole.clone() }),
+        ("the same with checkpointing", Workload { training: training(true), ..half_whole }),
+        ("LoRA", Workload { training: training(false), ..half.clone() }),
+        ("the same with checkpointing", Workload { training: training(true), ..half.clone() }),
+    ];
+    let on_gpu = on_gpu
+        .into_iter()
+        .filter_map(|(purpose, workload)| {
+            let need = workload.on_device().ok()?;
+            Some(GpuUse { purpose, need, fits: free.map(|free| need.needed <= free) })
+        })
+        .collect();
     let uses = [
         ("sampling", Workload { sampling, ..plain.clone() }),
         ("training, all weights", Workload { training: training(false), ..plain.clone() }),
@@ -80,7 +139,7 @@ fn table(folder: &Path, arguments: &DoctorArguments) -> Result<(usize, Vec<UseMe
         let estimate = workload.estimate();
         UseMemory { purpose, estimate, fits: available.map(|available| estimate.needed <= available.bytes) }
     });
-    Ok((plain.config.parameters(), rows.collect()))
+    Ok(Table { parameters: plain.config.parameters(), uses: rows.collect(), on_gpu })
 }
 
 fn compiler() -> Option<String> {
@@ -109,7 +168,7 @@ fn warm_python() -> std::result::Result<String, String> {
     Err(why)
 }
 
-fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
+fn print_text(arguments: &DoctorArguments, gpus: &Gpus, table: Option<Table>) -> Result<()> {
     let machine = vul2safe_run::machine();
     println(&format!("vul2safe {}", env!("CARGO_PKG_VERSION")))?;
     println(&format!(
@@ -123,7 +182,9 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         Some(available) => format!("memory: {}", there_is(available)),
         None => "memory: this system does not say what is available".to_owned(),
     })?;
-    println(&format!("GPU: {GPU}"))?;
+    for line in gpu_lines(gpus) {
+        println(&line)?;
+    }
     println(&format!("C compiler: {}", compiler().as_deref().unwrap_or("not found in PATH")))?;
     println(&format!("Python: {}", python().as_deref().unwrap_or("not found in PATH")))?;
     let capabilities = Sandbox::capabilities();
@@ -142,7 +203,9 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         }
         Err(why) => format!("  Python    every test starts an interpreter, tens of milliseconds each: {why}"),
     })?;
-    let (Some((parameters, rows)), Some(folder)) = (table, &arguments.model) else { return Ok(()) };
+    let (Some(Table { parameters, uses, on_gpu }), Some(folder)) = (table, &arguments.model) else {
+        return Ok(());
+    };
     println(&format!(
         "model: {}, {} parameters; memory with micro-batches of {} tokens, sequences of {}, LoRA of rank {}, {} requests",
         folder.display(),
@@ -156,13 +219,14 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         "  {:<28}{:>10}{:>10}{:>10}{:>13}{:>10}{:>10}",
         "", "weights", "gradients", "moments", "activations", "cache", "peak"
     ))?;
-    for UseMemory { purpose, estimate, fits } in rows {
-        let cell = |bytes: usize| if bytes == 0 { "–".to_owned() } else { size(bytes) };
-        let verdict = match fits {
-            Some(true) => "fits",
-            Some(false) => "does not fit",
-            None => "",
-        };
+    let cell = |bytes: usize| if bytes == 0 { "–".to_owned() } else { size(bytes) };
+    let verdict = |fits: Option<bool>| match fits {
+        Some(true) => "fits",
+        Some(false) => "does not fit",
+        None => "",
+    };
+    for UseMemory { purpose, estimate, fits } in uses {
+        let verdict = verdict(fits);
         let row = format!(
             "  {purpose:<28}{:>10}{:>10}{:>10}{:>13}{:>10}{:>10}  {verdict}",
             cell(estimate.weights),
@@ -174,10 +238,29 @@ fn print_text(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         );
         println(row.trim_end())?;
     }
+    if on_gpu.is_empty() {
+        return Ok(());
+    }
+    println(&format!(
+        "  {:<28}{:>10}{:>10}{:>13}{:>10}{:>10}",
+        "on a GPU, in bfloat16", "weights", "optimiser", "activations", "cache", "peak"
+    ))?;
+    for GpuUse { purpose, need, fits } in on_gpu {
+        let row = format!(
+            "  {purpose:<28}{:>10}{:>10}{:>13}{:>10}{:>10}  {}",
+            cell(need.weights),
+            cell(need.optimizer),
+            cell(need.activations),
+            cell(need.cache),
+            size(need.needed),
+            verdict(fits)
+        );
+        println(row.trim_end())?;
+    }
     Ok(())
 }
 
-fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)>) -> Result<()> {
+fn print_json(arguments: &DoctorArguments, gpus: &Gpus, table: Option<Table>) -> Result<()> {
     let capabilities = Sandbox::capabilities();
     let warm = warm_python();
     let mut value = json!({
@@ -187,6 +270,8 @@ fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         "threads": rayon::current_num_threads(),
         "available_memory": available_memory(),
         "cuda": cfg!(feature = "cuda"),
+        "gpus": gpus.as_ref().map_or(&[][..], Vec::as_slice),
+        "gpu_problem": gpus.as_ref().err().map(ToString::to_string),
         "c_compiler": compiler(),
         "python": python(),
         "sandbox": {
@@ -199,8 +284,9 @@ fn print_json(arguments: &DoctorArguments, table: Option<(usize, Vec<UseMemory>)
         },
         "model": Value::Null,
     });
-    if let (Some((parameters, uses)), Some(folder)) = (table, &arguments.model) {
-        value["model"] = json!({ "folder": folder, "parameters": parameters, "uses": uses });
+    if let (Some(Table { parameters, uses, on_gpu }), Some(folder)) = (table, &arguments.model) {
+        value["model"] =
+            json!({ "folder": folder, "parameters": parameters, "uses": uses, "on_gpu": on_gpu });
     }
     println(&value.to_string())
 }

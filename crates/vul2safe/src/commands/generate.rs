@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::{Map, Value, json};
-use vul2safe_model::{Finish, Precision, SamplingOptions};
+use vul2safe_model::{Finish, Placement, SamplingOptions};
 
 use super::println;
 use crate::cli::GenerateArguments;
@@ -22,7 +22,9 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
         Failure::from(error).with_hint("`--temperature` is 0 or more, `--top-p` above 0 and at most 1")
     })?;
     let requests = requests(arguments)?;
-    let (model, tokenizer) = open_model(&arguments.model, arguments.base.as_deref(), Precision::Float32)?;
+    let placement =
+        Placement { device: arguments.device, precision: arguments.precision.into(), frozen: true };
+    let (model, tokenizer) = open_model(&arguments.model, arguments.base.as_deref(), placement)?;
     let longest = model.config().max_position_embeddings;
     for (index, (request, fields)) in requests.iter().enumerate() {
         let prompt = tokenizer.chat_prompt(request)?;

@@ -16,6 +16,8 @@ mod train;
 
 use std::path::{Path, PathBuf};
 
+use vul2safe_model::Device;
+
 use crate::cli::{Cli, Command, DataCommand};
 use crate::failure::{Failure, Result, read_text};
 use crate::progress::Progress;
@@ -144,6 +146,11 @@ fn check_inputs(recipe: &Recipe, out: &Path) -> Result<()> {
         vul2safe_model::Config::from_folder(&folder.base)?;
     }
     Ok(())
+}
+
+/// What `--set` and `--device` change of a recipe. The device is one of the overrides, so that the recipe is judged with it.
+fn with_device(set: &[String], device: Option<Device>) -> Vec<String> {
+    set.iter().cloned().chain(device.map(|device| format!("device={device}"))).collect()
 }
 
 /// The recipe at `path` (the defaults without one) with `overrides`.

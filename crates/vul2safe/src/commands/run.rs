@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Session, check_inputs, println, read_recipe};
+use super::{Session, check_inputs, println, read_recipe, with_device};
 use crate::cli::{DemoArguments, InitArguments, RunArguments};
 use crate::failure::{Failure, Result};
 use crate::plan;
@@ -11,13 +11,14 @@ use crate::stages::{RunOptions, Until, default_folder, run_recipe};
 
 pub(super) fn demo(session: &Session, arguments: &DemoArguments) -> Result<()> {
     let mut overrides = vec![format!("seed={}", arguments.seed)];
-    overrides.extend(arguments.set.iter().cloned());
+    overrides.extend(with_device(&arguments.set, arguments.device));
     let recipe = parse_recipe(DEMO, Path::new("the embedded recipe"), &overrides)?;
     carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run, arguments.ignore_memory_estimate)
 }
 
 pub(super) fn run(session: &Session, arguments: &RunArguments) -> Result<()> {
-    let recipe = parse_recipe(&read_recipe(&arguments.recipe)?, &arguments.recipe, &arguments.set)?;
+    let set = with_device(&arguments.set, arguments.device);
+    let recipe = parse_recipe(&read_recipe(&arguments.recipe)?, &arguments.recipe, &set)?;
     carry_out(session, &recipe, arguments.out.as_deref(), arguments.dry_run, arguments.ignore_memory_estimate)
 }
 

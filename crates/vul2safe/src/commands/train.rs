@@ -1,13 +1,14 @@
 //! `train`.
 
-use super::{Session, check_inputs, println, recipe};
+use super::{Session, check_inputs, println, recipe, with_device};
 use crate::cli::{Method, TrainArguments};
 use crate::failure::{Failure, Result};
 use crate::recipe::SourceKind;
 use crate::stages::{RunOptions, Until, run_recipe};
 
 pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
-    let mut recipe = recipe(arguments.recipe.as_deref(), &arguments.set)?;
+    let set = with_device(&arguments.set, arguments.device);
+    let mut recipe = recipe(arguments.recipe.as_deref(), &set)?;
     recipe.data.source = SourceKind::PrimevulPlus;
     recipe.data.path = Some(arguments.data.clone());
     recipe.model.path = Some(arguments.model.clone());

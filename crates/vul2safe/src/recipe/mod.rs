@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vul2safe_code::Language;
 use vul2safe_corpus::{ColumnMap, SplitConfig};
-use vul2safe_model::{LoraConfig, Precision};
+use vul2safe_model::{Device, LoraConfig, Precision};
 use vul2safe_repair::RepairConfig;
 use vul2safe_reward::{Placement, RewardConfig};
 use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
@@ -34,6 +34,8 @@ pub struct Recipe {
     pub seed: u64,
     /// Threads for numeric and judging work; 0: one a core. `--threads` goes before it.
     pub threads: usize,
+    /// Where models are trained and sampled: `cpu`, `cuda` (the first GPU) or `cuda:N`. `--device` goes before it.
+    pub device: Device,
     /// Where vulnerability records come from.
     pub data: DataConfig,
     /// Vul2Safe: what a repair pair must show, and how many prompts it gets.
@@ -105,7 +107,8 @@ pub struct ModelConfig {
     /// The base model of an adapter; none: the one that the adapter's own configuration names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
-    /// How the base's weights are kept in memory: `bfloat16` takes half of it and needs `[lora]`.
+    /// How the base's weights are kept in memory: `bfloat16` takes half of it. On the processor it needs `[lora]`; on a GPU it is
+    /// the type of the activations as well, and what is trained has float32 copies.
     pub precision: Precision,
 }
 
@@ -219,6 +222,7 @@ impl Default for Recipe {
             name: "run".to_owned(),
             seed: 0,
             threads: 0,
+            device: Device::Cpu,
             data: DataConfig::default(),
             repair: RepairConfig::default(),
             model: ModelConfig::default(),

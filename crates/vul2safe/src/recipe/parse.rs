@@ -173,9 +173,12 @@ fn validate(recipe: &Recipe) -> Result<()> {
     let trains = recipe.sft.enabled || !recipe.arms.is_empty();
     let adapter_given =
         recipe.model.path.as_ref().is_some_and(|path| vul2safe_model::Adapter::is_folder(path));
-    if recipe.model.precision == Precision::Bfloat16 && trains && recipe.lora.is_none() && !adapter_given {
-        return Err(Failure::user("`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained")
-            .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));
+    let half_on_cpu = recipe.model.precision == Precision::Bfloat16 && recipe.device.is_cpu();
+    if half_on_cpu && trains && recipe.lora.is_none() && !adapter_given {
+        return Err(Failure::user(
+            "`model.precision = \"bfloat16\"`: weights in bfloat16 cannot be trained on the processor",
+        )
+        .with_hint("add a `[lora]` section, which trains an adapter on them, or take `float32`"));
     }
     if recipe.sft.enabled {
         recipe.sft.training.optimizer.check().map_err(|error| Failure::from(error).at("[sft.training]"))?;
@@ -325,6 +328,23 @@ mod tests {
             assert!(failure.message.contains(word), "{key}: {}", failure.message);
             assert!(failure.hint.is_some(), "{key}: {}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_device_is_a_word_and_a_wrong_one_is_refused() {
+        let device = |word: &str| {
+            let overrides = [format!("device={word}")];
+            parse_recipe("", Path::new("r.toml"), &overrides).map(|recipe| recipe.device)
+        };
+        assert_eq!(device("cuda:1").expect("a device"), vul2safe_model::Device::Cuda(1));
+        let refused = device("gpu").expect_err("no device");
+        assert!(refused.message.contains("cuda:N") && refused.hint.is_some(), "{refused}");
+        // On a GPU what is trained in bfloat16 has float32 copies.
+        let half = |device: &str| {
+            let overrides = [format!("device={device}"), "model.precision=bfloat16".to_owned()];
+            parse_recipe("", Path::new("r.toml"), &overrides)
+        };
+        assert!(half("cpu").is_err() && half("cuda").is_ok());
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{Split, read_primevul_plus};
-use vul2safe_model::{Adapter, Config, LoraConfig, Model, Precision};
+use vul2safe_model::{Adapter, Config, LoraConfig, Model, Placement};
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
 
 use super::prompts::{answer_ids, request_text};
-use super::{Context, StepLog, build};
+use super::{Context, Purpose, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::recipe::{BaseConfig, BaseCorpus};
 use crate::words::thousands;
@@ -36,7 +36,7 @@ pub fn forget_training(context: &Context<'_>) -> Result<()> {
 pub fn run(context: &Context<'_>) -> Result<Value> {
     if let Some(path) = &context.recipe.model.path {
         // Loading now means that a folder that cannot be used stops the run before anything long begins.
-        let (model, _) = context.open(path)?;
+        let (model, _) = context.open(path, Purpose::Answer)?;
         let parameters = model.config().parameters();
         return Ok(json!({
             "line": format!("{} parameters read from {}", thousands(parameters), path.display()),
@@ -62,6 +62,9 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         model_config(base, tokenizer.vocabulary_size(), tokenizer.end_of_text()),
         context.seed("weights"),
     )?;
+    // All of it is trained here, whatever `[lora]` says of the stages that follow.
+    let placement = Placement { frozen: false, ..context.placement(Purpose::Train) };
+    let model = if placement.device.is_cpu() { model } else { model.placed(placement)? };
     let training =
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
@@ -220,19 +223,21 @@ impl Folder {
 const LAYOUT: &str =
     "a model folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json";
 
-/// Reads a model folder, or an adapter together with its base: weights and tokenizer, which must fit. The base's weights
-/// are kept in `precision`.
+/// Reads a model folder, or an adapter together with its base, to where `placement` says: weights and tokenizer, which must
+/// fit. The base of an adapter is frozen.
 ///
 /// # Errors
+/// A device that cannot be used, or whose memory does not suffice;
 /// No such folder, a file that is missing, cut short or of another kind, a tokenizer of another model, an adapter of
 /// another base, and those of [`Folder::open`].
-pub fn open_model(folder: &Path, base: Option<&Path>, precision: Precision) -> Result<(Model, Tokenizer)> {
+pub fn open_model(folder: &Path, base: Option<&Path>, placement: Placement) -> Result<(Model, Tokenizer)> {
     let found = Folder::open(folder, base)?;
     let words = found.words();
     let tokenizer = Tokenizer::from_folder(words)?;
     let config = Config::from_folder(&found.base)?;
     check_vocabulary(&tokenizer, &config, words)?;
-    let model = Model::load_as(&found.base, precision)?;
+    let placement = Placement { frozen: placement.frozen || found.adapter.is_some(), ..placement };
+    let model = Model::load_on(&found.base, placement)?;
     match &found.adapter {
         None => Ok((model, tokenizer)),
         Some(adapter) => {
@@ -272,7 +277,7 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &Config, folder: &Path) -> Re
 /// # Errors
 /// A file that cannot be written.
 pub fn save_model(context: &Context<'_>, model: &Model, tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
-    if model.adapter().is_some() {
+    if model.lora().is_some() {
         model.save_adapter(folder, Some(&base_name(context)?))?;
     } else {
         model.save(folder)?;
@@ -299,7 +304,7 @@ fn base_name(context: &Context<'_>) -> Result<String> {
 /// An adapter of another shape than the recipe's.
 pub fn with_adapter(context: &Context<'_>, model: Model) -> Result<Model> {
     let Some(lora) = &context.recipe.lora else { return Ok(model) };
-    match model.adapter().map(vul2safe_model::Adapter::config) {
+    match model.lora() {
         None => {
             let adapter = Adapter::new(lora.clone(), model.config(), context.seed("adapter"))?;
             Ok(model.with_adapter(adapter)?)

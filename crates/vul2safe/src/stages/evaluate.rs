@@ -14,7 +14,7 @@ use vul2safe_tokens::Tokenizer;
 
 use super::base::documents;
 use super::prompts::{answer_text, request_text};
-use super::{Context, build, derive_seed};
+use super::{Context, Purpose, build, derive_seed};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::recipe::{EvaluationConfig, SuiteKind};
@@ -207,7 +207,7 @@ pub fn answer_and_judge(context: &Context<'_>, name: &str) -> Result<Value> {
     let items = suite(config, &pairs, context.seed("evaluation"))?.items;
     let training = training_texts(context, &pairs)?;
     let folder = context.model_folder(name);
-    let (model, tokenizer) = context.open(&folder)?;
+    let (model, tokenizer) = context.open(&folder, Purpose::Answer)?;
     let answered = answer_items(
         &model,
         &tokenizer,

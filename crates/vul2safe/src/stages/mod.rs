@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vul2safe_judge::Judge;
-use vul2safe_model::Model;
+use vul2safe_model::{Model, Placement};
 use vul2safe_run::{Metrics, RunFolder, write_atomic};
 use vul2safe_sandbox::{Policy, Sandbox};
 use vul2safe_tokens::Tokenizer;
@@ -50,6 +50,15 @@ pub struct RunOptions {
     pub ignore_memory_estimate: bool,
 }
 
+/// What a model is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be trained, all of it or an adapter on it.
+    Train,
+    /// To answer, and to stay as it is.
+    Answer,
+}
+
 /// How far a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Until {
@@ -70,12 +79,16 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let resolved = recipe.to_toml()?;
     // What cannot work is found out before anything is written.
     check_arm_names(recipe)?;
+    let device = recipe.device.find().map_err(Failure::from)?;
     if !options.ignore_memory_estimate {
         crate::memory::check(recipe, options.until)?;
     }
     let judge = open_judge(options.allow_unprotected)?;
     let run = RunFolder::create_or_resume(&out, &resolved, environment(recipe))?;
     progress.say(&format!("run folder {}", out.display()));
+    if let Some(device) = device {
+        progress.say(&format!("computing on {}: {}", recipe.device, device.name));
+    }
     let context = Context { recipe, run: &run, progress, judge };
 
     context.stage("import", "reading vulnerability records", import::run)?;
@@ -167,6 +180,7 @@ fn environment(recipe: &Recipe) -> Value {
         "vul2safe": env!("CARGO_PKG_VERSION"),
         "seed": recipe.seed,
         "threads": rayon::current_num_threads(),
+        "device": recipe.device,
         "architecture": std::env::consts::ARCH,
         "operating_system": std::env::consts::OS,
     })
@@ -214,12 +228,19 @@ impl Context<'_> {
         if self.recipe.sft.enabled { "sft" } else { "base" }
     }
 
-    /// Reads a model of this run, the base's weights in the recipe's precision.
-    pub fn open(&self, folder: &Path) -> Result<(Model, Tokenizer)> {
+    /// Where the recipe wants a model, and how.
+    pub fn placement(&self, purpose: Purpose) -> Placement {
+        let Recipe { device, model, lora, .. } = self.recipe;
+        let frozen = purpose == Purpose::Answer || lora.is_some();
+        Placement { device: *device, precision: model.precision, frozen }
+    }
+
+    /// Reads a model of this run to the recipe's device, the base's weights in the recipe's precision.
+    pub fn open(&self, folder: &Path, purpose: Purpose) -> Result<(Model, Tokenizer)> {
         let model = &self.recipe.model;
         // The base is given for the adapter to start from; those of the run name their base themselves.
         let base = model.base.as_deref().filter(|_| model.path.as_deref() == Some(folder));
-        base::open_model(folder, base, model.precision)
+        base::open_model(folder, base, self.placement(purpose))
     }
 
     /// Folder of a model of this run.

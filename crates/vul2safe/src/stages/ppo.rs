@@ -15,7 +15,7 @@ use vul2safe_train::{
 use super::base::{save_model, with_adapter};
 use super::evaluate::{Outcomes, make_sample};
 use super::prompts::{answer_text, prompt_ids, request_text};
-use super::{Context, build};
+use super::{Context, Purpose, build};
 use crate::failure::{Failure, Result};
 use crate::scoring::{AnswerText, Judged, Reference, References, score_all};
 
@@ -31,7 +31,7 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     let recipe = context.recipe;
     let arm = &recipe.arms[name];
     let start = context.model_folder(context.arm_start());
-    let (reference, tokenizer) = context.open(&start)?;
+    let (reference, tokenizer) = context.open(&start, Purpose::Train)?;
     // With an adapter the reference shares the base's memory with the actor, which gets matrices of its own.
     let reference = with_adapter(context, reference)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
@@ -76,6 +76,12 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
             let state = PpoState::new(&actor, &config)?;
             (actor, state)
         }
+    };
+    // On a device a copy that could be trained takes more than one that stays as it is.
+    let reference = if recipe.device.is_cpu() || reference.lora().is_some() {
+        reference
+    } else {
+        reference.placed(context.placement(Purpose::Answer))?
     };
     let mut metrics = context.run.metrics_from(name, state.update())?;
     // Written by the scorer, read by the observer right after it.

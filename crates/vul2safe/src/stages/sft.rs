@@ -10,7 +10,7 @@ use vul2safe_train::{Checkpoint, Example, SftConfig, sft_from};
 
 use super::base::{save_model, with_adapter};
 use super::prompts::{answer_ids, prompt_ids};
-use super::{Context, StepLog, build};
+use super::{Context, Purpose, StepLog, build};
 use crate::failure::{Failure, Result};
 use crate::words::thousands;
 
@@ -56,7 +56,7 @@ pub fn forget_training(context: &Context<'_>) -> Result<()> {
 pub fn run(context: &Context<'_>) -> Result<Value> {
     let recipe = context.recipe;
     let start = context.model_folder("base");
-    let (model, tokenizer) = context.open(&start)?;
+    let (model, tokenizer) = context.open(&start, Purpose::Train)?;
     let model = with_adapter(context, model)?;
     let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
     // The training's own bound counts as well, so that what it would leave out is counted here.

@@ -3,7 +3,7 @@
 use super::{BLOCKS, Done, Kernels, ROW, word};
 use crate::cuda::array::{Array, View};
 use crate::cuda::driver::{Argument, Driver, Number};
-use crate::cuda::error::DeviceError;
+use crate::device::DeviceError;
 
 /// Tiles of 64 places into which the attention kernels cut packed sequences.
 pub(crate) struct Tiles<D: Driver> {

@@ -3,7 +3,7 @@
 use super::{BLOCKS, Done, FLAT, Kernels, word};
 use crate::cuda::array::View;
 use crate::cuda::driver::{Argument, Driver, Number};
-use crate::cuda::error::DeviceError;
+use crate::device::DeviceError;
 
 /// The numbers of one AdamW step.
 pub(crate) struct Update {

@@ -9,7 +9,7 @@ pub(crate) use head::Update;
 
 use crate::cuda::array::{Array, Grid, View};
 use crate::cuda::driver::{Argument, Driver, Matrix, Number, Product};
-use crate::cuda::error::DeviceError;
+use crate::device::DeviceError;
 
 /// Threads of a block that works through one row.
 const ROW: u32 = 128;

@@ -3,7 +3,7 @@
 use super::{BLOCKS, Done, FLAT, Kernels, ROW, word};
 use crate::cuda::array::View;
 use crate::cuda::driver::{Argument, Driver, Number};
-use crate::cuda::error::DeviceError;
+use crate::device::DeviceError;
 
 /// Rows that one thread sums at least before a second stage takes over.
 const CHUNK: usize = 32;

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libloading::Library;
 
 use crate::cuda::driver::{Argument, Driver, Matrix, Number, Precision, Product};
-use crate::cuda::error::DeviceError;
 use crate::cuda::source;
+use crate::device::DeviceError;
 
 /// Bytes before and after every buffer that nothing may touch; also the alignment that CUDA gives.
 const GUARD: usize = 256;
@@ -73,6 +73,12 @@ impl Memory {
     }
 }
 
+// SAFETY: the memory belongs to this value alone, whichever thread holds it.
+unsafe impl Send for Memory {}
+// SAFETY: it is read and written through copies and kernels, which happen in the order of the calls on a real device and here in
+// the thread that makes them; like a stream's calls, those of one model are made by one thread at a time.
+unsafe impl Sync for Memory {}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         self.held.now.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -105,6 +111,7 @@ impl Emulator {
     }
 
     /// The most bytes that were held at a time.
+    #[cfg(test)]
     pub(crate) fn peak(&self) -> usize {
         self.held.most.load(Ordering::Relaxed)
     }

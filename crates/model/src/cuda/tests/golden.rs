@@ -82,6 +82,7 @@ fn sizes(folder: &std::path::Path) -> Sizes {
         inverse_frequencies: (0..head_width / 2)
             .map(|i| (1.0 / base.powf(2.0 * i as f64 / head_width as f64)) as f32)
             .collect(),
+        rotary_factor: 1.0,
         positions: needed("max_position_embeddings"),
     }
 }
@@ -279,7 +280,7 @@ pub(super) fn check_steps<D: Driver>(name: &str, open: Open<D>) {
     for (index, step) in steps.iter().enumerate() {
         engine.zero_gradients().expect("zeroed");
         near(&format!("loss before step {index}"), golden.loss(&mut engine), step.loss, 1e-4);
-        let settings = AdamW {
+        let settings = StepNumbers {
             rate: step.lr,
             beta1: betas[0],
             beta2: betas[1],

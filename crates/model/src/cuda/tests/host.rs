@@ -12,24 +12,7 @@ pub(super) fn check<D: Driver>(open: Open<D>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     model.save(folder.path()).expect("saved");
     let weights = tensors(folder.path().join("model.safetensors"));
-    let config = model.config();
-    let sizes = Sizes {
-        vocabulary: config.vocab_size,
-        hidden: config.hidden_size,
-        feed_forward: config.intermediate_size,
-        layers: config.num_hidden_layers,
-        heads: config.num_attention_heads,
-        key_heads: config.num_key_value_heads,
-        head_width: config.head_width(),
-        epsilon: config.rms_norm_eps as f32,
-        tied: config.tie_word_embeddings,
-        bias: true,
-        head_norms: false,
-        inverse_frequencies: (0..config.head_width() / 2)
-            .map(|i| 10_000f32.powf(-2.0 * i as f32 / config.head_width() as f32))
-            .collect(),
-        positions: config.max_position_embeddings,
-    };
+    let sizes = Sizes::of(model.config()).expect("sizes that the kernels compute");
     let (ids, offsets) = batch(&sizes, &[130, 1, 40], 1);
     let parts: Vec<&[u32]> =
         offsets.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]).collect();

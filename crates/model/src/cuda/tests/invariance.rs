@@ -82,7 +82,7 @@ fn order_of_blocks_and_threads_changes_no_bit() {
                 let drawn = engine.sample(&logits, &[Draw { temperature: 0.8, seed: 5 }]).expect("a draw");
                 let logits = (engine.read_logits(&logits).expect("logits"), drawn);
                 engine
-                    .step(&AdamW {
+                    .step(&StepNumbers {
                         rate: 1e-2,
                         beta1: 0.9,
                         beta2: 0.95,
@@ -157,7 +157,7 @@ fn more_rows_than_blocks() {
 fn the_gradient_is_the_slope_of_the_scores() {
     // With dropout, which no other program reproduces: the same seed drops the same numbers in both evaluations.
     let sizes = small(8, false, false);
-    let Some(mut engine) = engine(&Emulator::new, &sizes, exact(adapter(0.3)), 3) else { return };
+    let Some(engine) = engine(&Emulator::new, &sizes, exact(adapter(0.3)), 3) else { return };
     let (ids, offsets) = batch(&sizes, &[12, 7], 4);
     let rows: Vec<u32> = (0..ids.len() as u32).collect();
     let (slopes, dentropy) = (noise(rows.len(), 1), noise(rows.len(), 2));
@@ -182,7 +182,7 @@ fn the_gradient_is_the_slope_of_the_scores() {
         let value = engine.read(&name, Part::Value).expect("a value");
         let norm = gradient.iter().map(|number| number * number).sum::<f32>().sqrt();
         // Along the gradient itself, whose slope is its norm.
-        let mut moved = |by: f32| {
+        let moved = |by: f32| {
             let there: Vec<f32> =
                 value.iter().zip(&gradient).map(|(value, slope)| value + by * slope / norm).collect();
             engine.write(&name, Part::Value, &there).expect("written");
@@ -229,14 +229,14 @@ fn bf16_training_keeps_f32_masters() {
     let (first, _) = gradients(&mut engine, &passes, None);
     // Far below what bf16 can hold: only a master copy moves.
     let step =
-        AdamW { rate: 1e-6, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.0, clip_norm: 1.0 };
+        StepNumbers { rate: 1e-6, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.0, clip_norm: 1.0 };
     engine.step(&step).expect("a step");
     let after = engine.read(name, Part::Value).expect("a value");
     let most =
         before.iter().zip(&after).fold(0.0f32, |most, (before, after)| most.max((before - after).abs()));
     assert!((0.5e-6..2e-6).contains(&most), "moved by {most}");
     for _ in 0..30 {
-        engine.step(&AdamW { rate: 1e-2, ..step }).expect("a step");
+        engine.step(&StepNumbers { rate: 1e-2, ..step }).expect("a step");
     }
     let (later, _) = gradients(&mut engine, &passes, None);
     assert!(first != later, "the rounded copy follows the master");
@@ -246,7 +246,7 @@ fn bf16_training_keeps_f32_masters() {
 fn resuming_is_exact() {
     let sizes = small(8, true, false);
     let step =
-        AdamW { rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
+        StepNumbers { rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
     for precision in [Precision::F32, Precision::Bf16] {
         let settings = Settings { precision, ..exact(Trained::All) };
         let train = |engine: &mut Engine<Emulator>, steps: std::ops::Range<u64>| {
@@ -292,7 +292,7 @@ fn the_estimate_of_memory_is_near_the_peak() {
                     let Some(mut engine) = engine(&Emulator::new, &sizes, settings.clone(), 3) else {
                         return;
                     };
-                    let step = AdamW {
+                    let step = StepNumbers {
                         rate: 1e-3,
                         beta1: 0.9,
                         beta2: 0.95,

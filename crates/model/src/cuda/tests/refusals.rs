@@ -75,7 +75,7 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
     let Some(mut engine) = engine(&Emulator::new, &sizes, exact(Trained::All), 3) else { return };
     let (name, step) = (
         "model.layers.1.mlp.down_proj.weight",
-        AdamW { rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
+        StepNumbers { rate: 1e-2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 },
     );
     let refused = engine.step(&step).expect_err("no backward pass was run");
     assert!(refused.to_string().contains("without a gradient"), "{refused}");

@@ -64,6 +64,7 @@ fn half_a_billion() -> Sizes {
         bias: true,
         head_norms: false,
         inverse_frequencies: (0..32).map(|i| 1e6f32.powf(-(i as f32) / 32.0)).collect(),
+        rotary_factor: 1.0,
         positions: 4096,
     }
 }
@@ -202,7 +203,7 @@ fn training(engine: &mut Engine<CudaDriver>, name: &str, work: &Work) {
     let slopes = vec![-1.0 / rows.len() as f32; rows.len()];
     let zeros = vec![0.0; rows.len()];
     let settings =
-        AdamW { rate: 1e-5, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
+        StepNumbers { rate: 1e-5, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 };
     let mut parts: [Vec<f64>; 5] = Default::default();
     let mut losses = Vec::new();
     for round in 0..7 {

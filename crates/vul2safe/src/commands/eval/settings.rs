@@ -30,6 +30,8 @@ pub(super) fn check(
         ("temperature", json!(arguments.temperature)),
         ("maximum_new_tokens", json!(arguments.maximum_new_tokens)),
         ("complete", json!(arguments.complete)),
+        ("device", json!(arguments.device.to_string())),
+        ("precision", json!(format!("{:?}", arguments.precision).to_lowercase())),
         ("test_seconds", json!(arguments.test_seconds)),
     ] {
         wanted.insert(name.to_owned(), value);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vul2safe_evaluate::{Answer, Completion, Form, Item, Judging, Log, Suite, cut_at_stop, read_answers};
 use vul2safe_llm::{Budget, Client, Endpoint, Finish, LlmError, Options, Response};
-use vul2safe_model::{Adapter, Precision};
+use vul2safe_model::{Adapter, Placement};
 use vul2safe_tokens::Tokenizer;
 
 use crate::cli::EvalRunArguments;
@@ -124,10 +124,12 @@ pub(super) fn answer_and_judge(
         }
         Kind::Model(folder) => {
             let missing = missing(suite, arguments, log);
+            let placement =
+                Placement { device: arguments.device, precision: arguments.precision.into(), frozen: true };
             let (model, tokenizer) = {
                 // The base is for the adapters; a whole model beside them needs none.
                 let base = arguments.base.as_deref().filter(|_| Adapter::is_folder(folder));
-                open_model(folder, base, Precision::Float32)?
+                open_model(folder, base, placement)?
             };
             let mut judged = 0;
             for chunk in missing.chunks(BATCH) {
