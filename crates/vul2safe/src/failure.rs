@@ -97,6 +97,7 @@ from_crate_errors!(
     vul2safe_corpus::CorpusError,
     vul2safe_evaluate::EvaluateError,
     vul2safe_judge::JudgeError,
+    vul2safe_llm::LlmError,
     vul2safe_model::ModelError,
     vul2safe_report::ReportError,
     vul2safe_reward::RewardError,
