@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vul2safe_llm::{Budget, Client, Endpoint, Options, PriceTable, Timeouts};
 use vul2safe_repair::{LanguageTeacher, LanguageTeacherConfig, prompt_set};
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// The models that analyse, repair, criticise and judge, and how they are asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +72,26 @@ impl Default for TeacherLimits {
 }
 
 impl TeacherConfig {
+    /// Whether the endpoints can be used, without reading a key or sending anything.
+    ///
+    /// # Errors
+    /// The first setting that cannot.
+    pub fn check(&self) -> Result<()> {
+        let endpoints =
+            [("model", Some(&self.model)), ("critic", self.critic.as_ref()), ("judge", self.judge.as_ref())];
+        for (role, endpoint) in endpoints {
+            if let Some(endpoint) = endpoint {
+                endpoint.check().map_err(|error| Failure::from(error).at(format!("[teacher.{role}]")))?;
+            }
+        }
+        if self.asking.proposals == 0 {
+            return Err(Failure::user(
+                "`teacher.asking.proposals = 0`: records without a fix would never get one",
+            ));
+        }
+        Ok(())
+    }
+
     /// The teacher, with its paid answers in `cache` unless the recipe names another file, and with its dialogues in
     /// `transcripts`. Nothing is sent yet.
     ///
