@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::LlmError;
@@ -35,7 +35,7 @@ pub struct Endpoint {
     #[serde(default)]
     pub key_variable: Option<String>,
     /// More fields for the body of every request (`top_k`, `reasoning_effort`, `chat_template_kwargs`, …).
-    #[serde(default)]
+    #[serde(default, serialize_with = "plain_fields", skip_serializing_if = "Map::is_empty")]
     pub extra_body: Map<String, Value>,
     /// How the server is asked for JSON.
     #[serde(default)]
@@ -43,6 +43,28 @@ pub struct Endpoint {
     /// Name of the field that limits the answer's tokens; some models want `max_completion_tokens`.
     #[serde(default = "default_limit_field")]
     pub token_limit_field: String,
+}
+
+/// serde_json's numbers keep their digits by a trick that only serde_json understands; a recipe is written as TOML.
+struct Plain<'value>(&'value Value);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(integer), _) => serializer.serialize_i64(integer),
+                (None, Some(float)) => serializer.serialize_f64(float),
+                (None, None) => Err(serde::ser::Error::custom(format!("{number} is too large a number"))),
+            },
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Plain)),
+            Value::Object(fields) => plain_fields(fields, serializer),
+            scalar => scalar.serialize(serializer),
+        }
+    }
+}
+
+fn plain_fields<S: Serializer>(fields: &Map<String, Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, Plain(value))))
 }
 
 fn default_limit_field() -> String {
@@ -211,6 +233,16 @@ mod tests {
         assert!(error.to_string().contains("`stream`"), "{error}");
         let text = "base_url = \"http://h/v1\"\nmodel = \"m\"\nkeyvariable = \"X\"\n";
         assert!(toml::from_str::<Endpoint>(text).is_err(), "a misspelt setting");
+    }
+
+    #[test]
+    fn an_endpoint_survives_toml() {
+        let text = "base_url = \"http://h/v1\"\nmodel = \"m\"\nstructured = \"words\"\n\n[extra_body]\nmin_p = 0.05\ntop_k = 20\n\n[extra_body.chat_template_kwargs]\nenable_thinking = false\n";
+        let endpoint: Endpoint = toml::from_str(text).expect("understood");
+        assert_eq!(endpoint.extra_body["top_k"], serde_json::json!(20));
+        let written = toml::to_string(&endpoint).expect("written");
+        assert!(written.contains("top_k = 20") && written.contains("min_p = 0.05"), "{written}");
+        assert_eq!(toml::from_str::<Endpoint>(&written).expect("read again"), endpoint);
     }
 
     #[test]

@@ -8,15 +8,17 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vul2safe_code::Span;
 use vul2safe_corpus::{
-    CorpusError, Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SourceId, SpanOrigin, Verdict,
+    CorpusError, Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SourceId, SpanOrigin,
     VulnerabilityRecord, check_pair, content_hash, diff_spans,
 };
 use vul2safe_judge::Judge;
 
 use crate::checks::about_the_flaw;
-use crate::teacher::Analysis;
-use crate::verify::verify;
-use crate::{Ballot, Draft, Proposal, RepairConfig, Teacher, confidence, leak_checks};
+use crate::desk::{Desk, Failure, evidence};
+use crate::parallel::{Slots, on_threads};
+use crate::quotes::locate;
+use crate::teacher::{Analysis, Unanswered};
+use crate::{Ballot, Draft, RepairConfig, Teacher, confidence, leak_checks};
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,21 @@ pub enum Decision {
     Accepted(Box<RepairPair>),
     /// It is not.
     Rejected(Rejection),
+    /// Not yet: the teacher could not be asked. Started again, what it has answered already costs nothing.
+    Open(OpenRecord),
+}
+
+/// A record that is not decided yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRecord {
+    /// Where the record stands in its data set.
+    pub source: SourceId,
+    /// The record's id.
+    pub id: String,
+    /// Why the teacher could not be asked.
+    pub detail: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
 }
 
 /// A record that gave no pair, and why.
@@ -74,6 +91,8 @@ pub enum RejectReason {
     BehaviourDeleted,
     /// The repaired side fails its functional tests.
     TestsFailed,
+    /// Of the judges who saw both sides, not enough took the repaired one for the better.
+    JudgesObject,
     /// No fatal failure, but too few votes in favour.
     LowConfidence,
     /// No prompt passed the leak checks.
@@ -98,6 +117,7 @@ impl fmt::Display for RejectReason {
             Self::ChangeTooLarge => "change_too_large",
             Self::BehaviourDeleted => "behaviour_deleted",
             Self::TestsFailed => "tests_failed",
+            Self::JudgesObject => "judges_object",
             Self::LowConfidence => "low_confidence",
             Self::NoPrompt => "no_prompt",
             Self::UnsoundPair => "unsound_pair",
@@ -117,115 +137,44 @@ pub fn repair(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Vec<Decision> {
     let decided = AtomicUsize::new(0);
-    records
-        .par_iter()
-        .with_max_len(1)
-        .map(|record| {
-            let decision = decide(record, teacher, judge, config);
-            progress(decided.fetch_add(1, Ordering::Relaxed) + 1);
-            decision
-        })
-        .collect()
-}
-
-/// A proposal that was not accepted: how far it got.
-struct Failure {
-    reason: RejectReason,
-    detail: String,
-    confidence: Option<f64>,
-    evidence: Vec<Evidence>,
-}
-
-fn decide(
-    record: &VulnerabilityRecord,
-    teacher: &dyn Teacher,
-    judge: Option<&Judge>,
-    config: &RepairConfig,
-) -> Decision {
-    let analysis = teacher.analyse(record);
-    let mut best: Option<Failure> = None;
-    for proposal in teacher.propose(record, &analysis) {
-        match examine(record, &analysis, proposal, teacher, judge, config) {
-            Ok(pair) => return Decision::Accepted(Box::new(pair)),
-            Err(failure) => {
-                if best.as_ref().is_none_or(|best| failure.confidence > best.confidence) {
-                    best = Some(failure);
-                }
-            }
-        }
-    }
-    let failure = best.unwrap_or_else(|| Failure {
-        reason: RejectReason::NoProposal,
-        detail: format!("{} has no repair for this record", teacher.name()),
-        confidence: None,
-        evidence: Vec::new(),
-    });
-    Decision::Rejected(Rejection {
-        source: record.source.clone(),
-        id: record.id.clone(),
-        reason: failure.reason,
-        detail: failure.detail,
-        confidence: failure.confidence,
-        evidence: failure.evidence,
-    })
-}
-
-/// One proposal through criticism, checks and as many revisions as the teacher and the settings allow.
-fn examine(
-    record: &VulnerabilityRecord,
-    analysis: &Analysis,
-    mut proposal: Proposal,
-    teacher: &dyn Teacher,
-    judge: Option<&Judge>,
-    config: &RepairConfig,
-) -> Result<RepairPair, Failure> {
-    let mut round = 1;
-    loop {
-        let draft = Draft::new(record, &proposal, round).map_err(|error| Failure {
-            reason: RejectReason::Unparsable,
-            detail: error.to_string(),
-            confidence: None,
-            evidence: Vec::new(),
-        })?;
-        let ballots = verify(&draft, &teacher.criticise(&draft, analysis), judge, config);
-        let failure = match verdict(&ballots, config) {
-            None => return finish(&draft, analysis, &ballots, teacher, config),
-            Some(failure) => failure,
-        };
-        let failed: Vec<_> =
-            failure.evidence.iter().filter(|evidence| evidence.verdict == Verdict::Failed).cloned().collect();
-        match teacher.revise(&draft, &failed) {
-            Some(revised) if round < config.maximum_rounds => proposal = revised,
-            _ => return Err(failure),
-        }
-        round += 1;
-    }
-}
-
-fn evidence(ballots: &[Ballot]) -> Vec<Evidence> {
-    ballots.iter().map(|ballot| ballot.evidence.clone()).collect()
-}
-
-/// The reason to refuse, if there is one: the first fatal failure, else too little confidence.
-fn verdict(ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
-    let confidence = confidence(ballots);
-    let fatal = ballots.iter().find_map(|ballot| Some((ballot.fatal?, ballot)));
-    let (reason, detail) = match fatal {
-        Some((reason, ballot)) => (reason, format!("{}: {}", ballot.evidence.check, ballot.evidence.detail)),
-        None if confidence < config.threshold => (
-            RejectReason::LowConfidence,
-            format!("confidence {confidence:.2} is below {:.2}", config.threshold),
-        ),
-        None => return None,
+    let cores = rayon::current_num_threads();
+    let slots = Slots::new(cores);
+    let one = |record: &VulnerabilityRecord| {
+        let desk = Desk { teacher, judge, config, slots: &slots };
+        let decision = desk.decide(record).unwrap_or_else(|unanswered| {
+            Decision::Open(OpenRecord {
+                source: record.source.clone(),
+                id: record.id.clone(),
+                detail: unanswered.detail,
+                hint: unanswered.hint,
+            })
+        });
+        progress(decided.fetch_add(1, Ordering::Relaxed) + 1);
+        decision
     };
-    Some(Failure { reason, detail, confidence: Some(confidence), evidence: evidence(ballots) })
+    match teacher.records_at_once() {
+        0 => records.par_iter().with_max_len(1).map(one).collect(),
+        at_once => on_threads(records, at_once, one),
+    }
 }
 
 /// Makes the pair: spans, prompts, and a last look at its soundness.
-fn finish(
+pub(crate) fn finish(
     draft: &Draft,
     analysis: &Analysis,
     ballots: &[Ballot],
+    teacher: &dyn Teacher,
+    config: &RepairConfig,
+) -> Result<Result<RepairPair, Failure>, Unanswered> {
+    let candidates = teacher.prompts(draft, config.prompts_per_pair, config.seed)?;
+    Ok(make_pair(draft, analysis, ballots, candidates, teacher, config))
+}
+
+fn make_pair(
+    draft: &Draft,
+    analysis: &Analysis,
+    ballots: &[Ballot],
+    candidates: Vec<Prompt>,
     teacher: &dyn Teacher,
     config: &RepairConfig,
 ) -> Result<RepairPair, Failure> {
@@ -242,7 +191,8 @@ fn finish(
     }
     let spans =
         spans(draft, analysis).map_err(|error| refuse(RejectReason::UnsoundPair, error.to_string()))?;
-    let prompts = prompts(draft, teacher, config).map_err(|why| refuse(RejectReason::NoPrompt, why))?;
+    let prompts = prompts(draft, candidates, teacher.name(), config)
+        .map_err(|why| refuse(RejectReason::NoPrompt, why))?;
     let pair = RepairPair {
         id: record.id.clone(),
         language: record.language,
@@ -294,8 +244,7 @@ fn spans(draft: &Draft, analysis: &Analysis) -> Result<Vec<LabelledSpan>, Corpus
         }
     }
     for quote in &analysis.quotes {
-        if let Some(start) = record.vulnerable.find(&quote.text) {
-            let span = Span::new(start, start + quote.text.len());
+        if let Some(span) = locate(&quote.text, &record.vulnerable) {
             add(&mut spans, vulnerable(span, quote.cwe, quote.reason.clone(), SpanOrigin::Teacher));
         }
     }
@@ -312,11 +261,16 @@ fn add(spans: &mut Vec<LabelledSpan>, new: LabelledSpan) {
 }
 
 /// The first candidates that pass every leak check, each text once.
-fn prompts(draft: &Draft, teacher: &dyn Teacher, config: &RepairConfig) -> Result<Vec<Prompt>, String> {
+fn prompts(
+    draft: &Draft,
+    candidates: Vec<Prompt>,
+    teacher: &str,
+    config: &RepairConfig,
+) -> Result<Vec<Prompt>, String> {
     let mut kept: Vec<Prompt> = Vec::new();
     let mut seen = HashSet::new();
     let mut first_leak = None;
-    for mut candidate in teacher.prompts(draft, config.prompts_per_pair, config.seed) {
+    for mut candidate in candidates {
         if kept.len() == config.prompts_per_pair {
             break;
         }
@@ -336,7 +290,7 @@ fn prompts(draft: &Draft, teacher: &dyn Teacher, config: &RepairConfig) -> Resul
         kept.push(candidate);
     }
     if kept.is_empty() {
-        let why = first_leak.unwrap_or_else(|| format!("{} wrote no prompt", teacher.name()));
+        let why = first_leak.unwrap_or_else(|| format!("{teacher} wrote no prompt"));
         return Err(format!("no prompt passed the leak checks; the first failed {why}"));
     }
     Ok(kept)

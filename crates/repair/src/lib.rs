@@ -3,8 +3,10 @@
 //! A [`Teacher`] explains a flaw, proposes repairs, criticises them and writes prompts; nothing it says is believed
 //! by itself. The loop in [`repair`] makes the deterministic checks on every proposal, runs the functional tests
 //! where there are any, turns all votes into a confidence, and keeps a pair only above a threshold. Every prompt
-//! must pass the leak checks. Each record ends in exactly one [`Decision`] with its reason.
+//! must pass the leak checks. Each record ends in exactly one [`Decision`] with its reason; one whose teacher could not
+//! be asked stays open.
 //!
+//! A [`LanguageTeacher`] asks language models: one to analyse, repair and revise, one to criticise, one to judge.
 //! The [`OfflineTeacher`] needs no network: the upstream fix is its proposal, the checks are its criticism, and its
 //! prompts are made from the parsed function.
 //!
@@ -42,10 +44,15 @@ mod checks;
 mod confidence;
 mod config;
 mod decision;
+mod desk;
 mod draft;
 mod facts;
+mod language_teacher;
 mod leaks;
 mod offline;
+mod parallel;
+mod quotes;
+mod roles;
 mod teacher;
 mod verify;
 mod vocabulary;
@@ -53,8 +60,10 @@ mod wording;
 
 pub use confidence::{Ballot, confidence};
 pub use config::{RepairConfig, RepairError};
-pub use decision::{Decision, RejectReason, Rejection, repair};
+pub use decision::{Decision, OpenRecord, RejectReason, Rejection, repair};
 pub use draft::Draft;
+pub use language_teacher::{LanguageTeacher, LanguageTeacherConfig};
 pub use leaks::{LeakCheck, leak_checks};
 pub use offline::OfflineTeacher;
-pub use teacher::{Analysis, Criticism, Proposal, Teacher};
+pub use roles::prompt_set;
+pub use teacher::{Analysis, Criticism, Proposal, Quote, Teacher, Unanswered, Vote};

@@ -7,7 +7,7 @@ use vul2safe_corpus::{Prompt, VulnerabilityRecord};
 use crate::facts::Facts;
 use crate::teacher::{Analysis, Criticism, Proposal};
 use crate::wording::STYLES;
-use crate::{Draft, Teacher};
+use crate::{Draft, Teacher, Unanswered};
 
 /// Plain code in the place of a language model: the upstream fix is the only proposal, the deterministic checks that
 /// the loop makes anyway are all the criticism, and prompts come from the parsed function. It never revises.
@@ -20,8 +20,8 @@ impl Teacher for OfflineTeacher {
     }
 
     /// What the analyzer finds, in its words.
-    fn analyse(&self, record: &VulnerabilityRecord) -> Analysis {
-        let Ok(parsed) = parse(record.language, &record.vulnerable) else { return Analysis::default() };
+    fn analyse(&self, record: &VulnerabilityRecord) -> Result<Analysis, Unanswered> {
+        let Ok(parsed) = parse(record.language, &record.vulnerable) else { return Ok(Analysis::default()) };
         let findings = analyze(&parsed);
         let mut cwe = Vec::new();
         for finding in &findings {
@@ -31,25 +31,25 @@ impl Teacher for OfflineTeacher {
         }
         let explanation =
             findings.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join(" ");
-        Analysis { explanation, cwe, quotes: Vec::new() }
+        Ok(Analysis { explanation, cwe, quotes: Vec::new() })
     }
 
-    fn propose(&self, record: &VulnerabilityRecord, _analysis: &Analysis) -> Vec<Proposal> {
-        record
-            .secure
-            .iter()
-            .map(|secure| Proposal { secure: secure.clone(), by: "upstream".into() })
-            .collect()
+    fn propose(
+        &self,
+        record: &VulnerabilityRecord,
+        _analysis: &Analysis,
+    ) -> Result<Vec<Proposal>, Unanswered> {
+        Ok(Proposal::upstream(record).into_iter().collect())
     }
 
-    fn criticise(&self, _draft: &Draft, _analysis: &Analysis) -> Criticism {
-        Criticism::default()
+    fn criticise(&self, _draft: &Draft, _analysis: &Analysis) -> Result<Criticism, Unanswered> {
+        Ok(Criticism::default())
     }
 
     /// One wording of every style, then a second of every style, and so on; where each style starts among its
     /// wordings, and which style comes first, is drawn from the seed and the record's id.
-    fn prompts(&self, draft: &Draft, _count: usize, seed: u64) -> Vec<Prompt> {
-        let Some(facts) = Facts::of(draft) else { return Vec::new() };
+    fn prompts(&self, draft: &Draft, _count: usize, seed: u64) -> Result<Vec<Prompt>, Unanswered> {
+        let Some(facts) = Facts::of(draft) else { return Ok(Vec::new()) };
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
         hasher.update(draft.record.id.as_bytes());
@@ -68,9 +68,9 @@ impl Teacher for OfflineTeacher {
             .collect();
         styles.rotate_left(usize::from(drawn[STYLES.len()]) % STYLES.len());
         let longest = styles.iter().map(Vec::len).max().unwrap_or(0);
-        (0..longest)
+        Ok((0..longest)
             .flat_map(|round| styles.iter().filter_map(move |style| style.get(round).cloned()))
-            .collect()
+            .collect())
     }
 }
 

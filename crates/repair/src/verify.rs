@@ -4,7 +4,8 @@ use vul2safe_corpus::Verdict;
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle};
 
 use crate::checks::{ballot, static_checks};
-use crate::teacher::Criticism;
+use crate::quotes::locate;
+use crate::teacher::{Criticism, Vote};
 use crate::{Ballot, Draft, RejectReason, RepairConfig};
 
 /// Collects every ballot. Tests run last, and only when nothing fatal was found: they cost a process.
@@ -18,7 +19,7 @@ pub(crate) fn verify(
     ballots.extend(criticism.votes.iter().map(|vote| {
         let mut evidence = vote.evidence.clone();
         // An objection without a quote that stands in the repair is a claim, not a vote.
-        let quoted = vote.quote.as_ref().is_some_and(|quote| occurs(quote, &draft.secure));
+        let quoted = vote.quote.as_ref().is_some_and(|quote| locate(quote, &draft.secure).is_some());
         if evidence.verdict == Verdict::Failed && !quoted {
             evidence.verdict = Verdict::Abstained;
             evidence.detail.push_str(" (thrown away: its quote is not in the repair)");
@@ -31,11 +32,24 @@ pub(crate) fn verify(
     ballots
 }
 
-/// Whether a quote stands in a text, white space aside.
-pub(crate) fn occurs(quote: &str, text: &str) -> bool {
-    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let quote = normal(quote);
-    !quote.is_empty() && normal(text).contains(&quote)
+/// The judges' votes, one of weight 1 each. More against than for end the matter; a repair that is not upstream's also
+/// needs more for than against, since nobody but its author has vouched for it.
+pub(crate) fn count_votes(draft: &Draft, votes: Vec<Vote>) -> Vec<Ballot> {
+    let count = |verdict| votes.iter().filter(|vote| vote.evidence.verdict == verdict).count();
+    let (passed, failed, all) = (count(Verdict::Passed), count(Verdict::Failed), votes.len());
+    let enough = if draft.by == "upstream" { passed >= failed } else { passed > failed };
+    let mut ballots: Vec<Ballot> =
+        votes.into_iter().map(|vote| Ballot { evidence: vote.evidence, weight: 1.0, fatal: None }).collect();
+    if all > 0 {
+        let verdict = if enough { Verdict::Passed } else { Verdict::Failed };
+        let detail = format!(
+            "{passed} judges for the repair, {failed} against, {} without a vote",
+            all - passed - failed
+        );
+        // The votes themselves carry the weight.
+        ballots.push(ballot("judges", 0.0, verdict, detail, Some(RejectReason::JudgesObject)));
+    }
+    ballots
 }
 
 /// The repaired side must still do the job.

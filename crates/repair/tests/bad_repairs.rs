@@ -6,7 +6,7 @@ use vul2safe_corpus::{
 };
 use vul2safe_repair::{
     Analysis, Criticism, Decision, Draft, OfflineTeacher, Proposal, RejectReason, RepairConfig, Teacher,
-    repair,
+    Unanswered, repair,
 };
 
 const VULNERABLE: &str = r#"import sqlite3
@@ -58,6 +58,7 @@ fn refused(secure: &str, reason: RejectReason) {
             assert!(!rejection.detail.is_empty());
         }
         Decision::Accepted(pair) => panic!("accepted: {:#?}", pair.evidence),
+        Decision::Open(open) => panic!("open: {open:?}"),
     }
 }
 
@@ -148,7 +149,7 @@ fn a_lost_helper() {
     let helper = "def other(x):\n    return x\n\n\n";
     match decide(record(&format!("{VULNERABLE}\n\n{helper}"), Some(&fixed())), &OfflineTeacher) {
         Decision::Rejected(rejection) => assert_eq!(rejection.reason, RejectReason::PublicNamesLost),
-        Decision::Accepted(_) => panic!("accepted"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -156,7 +157,7 @@ fn a_lost_helper() {
 fn swapped_sides() {
     match decide(record(&fixed(), Some(VULNERABLE)), &OfflineTeacher) {
         Decision::Rejected(rejection) => assert_eq!(rejection.reason, RejectReason::SwappedSides),
-        Decision::Accepted(_) => panic!("accepted"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -173,7 +174,7 @@ fn no_upstream_fix() {
             assert_eq!(rejection.reason, RejectReason::NoProposal);
             assert_eq!(rejection.confidence, None);
         }
-        Decision::Accepted(_) => panic!("accepted"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -181,7 +182,7 @@ fn no_upstream_fix() {
 fn code_without_a_function() {
     match decide(record("x = 1\ny = f(x)\n", Some("x = 2\ny = f(x)\n")), &OfflineTeacher) {
         Decision::Rejected(rejection) => assert_eq!(rejection.reason, RejectReason::NoFunction),
-        Decision::Accepted(_) => panic!("accepted"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -193,31 +194,31 @@ impl Teacher for Learner {
         "learner"
     }
 
-    fn analyse(&self, _: &VulnerabilityRecord) -> Analysis {
-        Analysis::default()
+    fn analyse(&self, _: &VulnerabilityRecord) -> Result<Analysis, Unanswered> {
+        Ok(Analysis::default())
     }
 
-    fn propose(&self, record: &VulnerabilityRecord, _: &Analysis) -> Vec<Proposal> {
-        vec![Proposal { secure: record.vulnerable.replace("%s", "%d"), by: "learner".into() }]
+    fn propose(&self, record: &VulnerabilityRecord, _: &Analysis) -> Result<Vec<Proposal>, Unanswered> {
+        Ok(vec![Proposal { secure: record.vulnerable.replace("%s", "%d"), by: "learner".into() }])
     }
 
-    fn criticise(&self, _: &Draft, _: &Analysis) -> Criticism {
-        Criticism::default()
+    fn criticise(&self, _: &Draft, _: &Analysis) -> Result<Criticism, Unanswered> {
+        Ok(Criticism::default())
     }
 
-    fn revise(&self, _: &Draft, failed: &[Evidence]) -> Option<Proposal> {
+    fn revise(&self, _: &Draft, _: &Analysis, failed: &[Evidence]) -> Result<Option<Proposal>, Unanswered> {
         assert!(failed.iter().any(|evidence| evidence.check == "finding_gone"));
-        Some(Proposal { secure: fixed(), by: "learner".into() })
+        Ok(Some(Proposal { secure: fixed(), by: "learner".into() }))
     }
 
-    fn prompts(&self, _: &Draft, _: usize, _: u64) -> Vec<Prompt> {
+    fn prompts(&self, _: &Draft, _: usize, _: u64) -> Result<Vec<Prompt>, Unanswered> {
         let prompt =
             |text: &str| Prompt { text: text.into(), style: "free".into(), prefix: None, checks: vec![] };
-        vec![
+        Ok(vec![
             prompt("Write find_customer(database, name) safely: return the row of the customer."),
             prompt("Write find_customer(database, name): return the row of the customer with this name."),
             prompt("write FIND_customer(database, name): return the row of the customer with this name."),
-        ]
+        ])
     }
 }
 
@@ -246,6 +247,7 @@ fn every_record_gets_a_decision_in_order() {
         let (id, accepted) = match decision {
             Decision::Accepted(pair) => (&pair.id, true),
             Decision::Rejected(rejection) => (&rejection.id, false),
+            Decision::Open(open) => panic!("open: {open:?}"),
         };
         assert_eq!((id, accepted), (&format!("r{index}"), index % 3 != 0));
     }
@@ -261,7 +263,7 @@ fn the_same_seed_gives_the_same_prompts_and_another_seed_others() {
         match repair(&[record(VULNERABLE, Some(&fixed()))], &OfflineTeacher, None, &config, &|_| {}).remove(0)
         {
             Decision::Accepted(pair) => pair.prompts,
-            Decision::Rejected(rejection) => panic!("{}", rejection.detail),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(prompts(1), prompts(1));

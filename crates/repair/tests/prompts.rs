@@ -49,6 +49,7 @@ fn shown(record: VulnerabilityRecord, count: usize) -> String {
             .collect::<Vec<_>>()
             .join("\n"),
         Decision::Rejected(rejection) => format!("{}: {}", rejection.reason, rejection.detail),
+        Decision::Open(open) => format!("open: {}", open.detail),
     }
 }
 

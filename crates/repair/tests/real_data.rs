@@ -51,6 +51,7 @@ fn every_pair_of_sven_is_decided() {
                     }
                 }
             }
+            Decision::Open(open) => panic!("open: {open:?}"),
             Decision::Rejected(rejection) => {
                 assert_eq!(rejection.id, record.id);
                 *reasons.entry(rejection.reason.to_string()).or_default() += 1;

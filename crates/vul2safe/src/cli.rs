@@ -139,7 +139,11 @@ pub struct InitArguments {
 pub enum DataCommand {
     /// Read vulnerability records into one JSON Lines form; count what is dropped, by reason.
     Import(ImportArguments),
-    /// Vul2Safe: turn imported records into PrimeVul+ with the offline teacher.
+    /// Vul2Safe: turn imported records into PrimeVul+.
+    ///
+    /// The offline teacher needs no network. With a `[teacher]` in the recipe language models repair, criticise and
+    /// judge; their answers are kept beside the output, so that a command that was killed or ran out of its budget goes
+    /// on where it stopped and pays for nothing twice.
     Build(BuildArguments),
     /// Show pairs with their spans coloured, their checks and their prompts.
     Show(ShowArguments),
@@ -176,7 +180,7 @@ pub struct BuildArguments {
     /// Where to write PrimeVul+; rejected records go beside it, to <FILE stem>.rejected.jsonl.
     #[arg(long, short, value_name = "FILE")]
     pub out: PathBuf,
-    /// Take `[repair]` and `[data.split]` from this recipe.
+    /// Take `[repair]`, `[teacher]` and `[data.split]` from this recipe.
     #[arg(long)]
     pub recipe: Option<PathBuf>,
     /// Change one key of the recipe, for instance `--set repair.threshold=0.9`; may be repeated.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vul2safe_corpus::VulnerabilityRecord;
+use vul2safe_llm::Endpoint;
 
 use crate::failure::Result;
 use crate::machine::available_memory;
@@ -53,6 +54,13 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
         )
     };
     say("Vul2Safe", prompts);
+    if let Some(teacher) = &recipe.teacher {
+        let at = |endpoint: &Endpoint| format!("{} at {}", endpoint.model, endpoint.base_url);
+        say("teacher", at(&teacher.model));
+        for (role, endpoint) in [("critic", &teacher.critic), ("judge", &teacher.judge)] {
+            say(role, endpoint.as_ref().map_or_else(|| "the teacher's model".to_owned(), at));
+        }
+    }
 
     let config = memory::shape(recipe)?;
     let parameters = config.parameters();

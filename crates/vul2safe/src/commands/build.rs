@@ -6,7 +6,7 @@ use vul2safe_repair::RepairConfig;
 use super::{Session, check_output, println, recipe};
 use crate::cli::BuildArguments;
 use crate::failure::{Failure, Result};
-use crate::stages::build::{build, rejected_by_reason};
+use crate::stages::build::{Author, build, check_none_open, rejected_by_reason};
 use crate::stages::{derive_seed, open_judge, read_lines, write_lines};
 
 pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
@@ -21,12 +21,20 @@ pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
     let rejected = arguments.out.with_extension("rejected.jsonl");
     check_output(&arguments.out, &arguments.records)?;
     check_output(&rejected, &arguments.records)?;
+    let author = Author::open(
+        recipe.teacher.as_ref(),
+        &arguments.out.with_extension("answers.sqlite"),
+        &arguments.out.with_extension("dialogue"),
+    )?;
     let judge = open_judge(session.allow_unprotected)?;
     let config = RepairConfig { seed: derive_seed(recipe.seed, "prompts"), ..recipe.repair };
     let split = SplitConfig { seed: derive_seed(recipe.seed, "split"), ..recipe.data.split };
     session.progress.begin("Vul2Safe: repair, verify, write implicit prompts");
-    let built = build(&records, &judge, &config, &split, &session.progress);
+    let built = build(&records, &author, &judge, &config, &split, &session.progress);
     session.progress.end("  done");
+    if let Some(spending) = author.spending() {
+        session.progress.say(&spending);
+    }
     write_primevul_plus(&arguments.out, &built.pairs)?;
     write_lines(&rejected, &built.rejected)?;
     println(&format!("{} accepted, written to {}", built.pairs.len(), arguments.out.display()))?;
@@ -34,5 +42,5 @@ pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
     for (reason, count) in rejected_by_reason(&built.rejected) {
         println(&format!("  {count:>6}  {reason}"))?;
     }
-    Ok(())
+    check_none_open(&built)
 }

@@ -3,6 +3,7 @@
 mod overrides;
 mod parse;
 mod suite;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 pub use overrides::apply_overrides;
 pub use parse::{MOST_THREADS, parse_recipe};
 pub use suite::SuiteKind;
+pub use teacher::{TeacherConfig, TeacherLimits};
 
 /// The embedded recipe of `vul2safe demo`.
 pub const DEMO: &str = include_str!("../../../../recipes/demo.toml");
@@ -40,6 +42,9 @@ pub struct Recipe {
     pub data: DataConfig,
     /// Vul2Safe: what a repair pair must show, and how many prompts it gets.
     pub repair: RepairConfig,
+    /// The models that repair; absent: the offline teacher, which needs no network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherConfig>,
     /// The model to start from; without a path one is made from nothing by `[base]`.
     pub model: ModelConfig,
     /// The model made from nothing.
@@ -225,6 +230,7 @@ impl Default for Recipe {
             device: Device::Cpu,
             data: DataConfig::default(),
             repair: RepairConfig::default(),
+            teacher: None,
             model: ModelConfig::default(),
             base: BaseConfig::default(),
             lora: None,

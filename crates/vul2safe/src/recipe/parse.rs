@@ -144,6 +144,9 @@ fn validate(recipe: &Recipe) -> Result<()> {
             split.validation, split.test
         )));
     }
+    if let Some(teacher) = &recipe.teacher {
+        teacher.check()?;
+    }
     recipe.repair.check().map_err(|error| {
         let failure = Failure::user(error.to_string()).at("[repair]");
         match error.hint() {

@@ -1,6 +1,7 @@
 //! Stage 2: Vul2Safe turns records into PrimeVul+.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -10,13 +11,14 @@ use vul2safe_corpus::{
     read_primevul_plus, write_primevul_plus,
 };
 use vul2safe_judge::Judge;
-use vul2safe_repair::{Decision, OfflineTeacher, Rejection, RepairConfig, repair};
+use vul2safe_llm::Client;
+use vul2safe_repair::{Decision, OfflineTeacher, OpenRecord, Rejection, RepairConfig, Teacher, repair};
 use vul2safe_reward::Patterns;
 
 use super::{Context, import};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
-use crate::recipe::SourceKind;
+use crate::recipe::{SourceKind, TeacherConfig};
 use crate::words::word;
 
 /// PrimeVul+ of this run.
@@ -25,6 +27,11 @@ pub const PAIRS: &str = "data/primevul-plus.jsonl";
 pub const REJECTED: &str = "data/rejected.jsonl";
 /// What became of every record that was read.
 pub const FATES: &str = "data/fates.jsonl";
+
+/// Answers of language models that were paid for.
+const ANSWERS: &str = "data/answers.sqlite";
+/// What was said about each record.
+const DIALOGUE: &str = "data/dialogue";
 
 /// What became of one record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,30 +60,89 @@ pub struct Built {
     pub pairs: Vec<RepairPair>,
     /// Rejected, in the order of the records.
     pub rejected: Vec<Rejection>,
+    /// Not decided, since the teacher could not be asked.
+    pub open: Vec<OpenRecord>,
 }
 
-/// Runs Vul2Safe with the offline teacher over `records`.
+/// Who repairs: plain code, or language models and the client that reaches them.
+pub enum Author {
+    /// The offline teacher.
+    Offline,
+    /// Language models.
+    Models(Box<vul2safe_repair::LanguageTeacher>, Client),
+}
+
+impl Author {
+    /// The recipe's teacher. Its paid answers and dialogues go into these places, unless the recipe names others.
+    ///
+    /// # Errors
+    /// A teacher that cannot be used.
+    pub fn open(teacher: Option<&TeacherConfig>, answers: &Path, dialogue: &Path) -> Result<Author> {
+        let Some(teacher) = teacher else { return Ok(Author::Offline) };
+        let (teacher, client) = teacher.open(answers, dialogue).map_err(|failure| failure.at("[teacher]"))?;
+        Ok(Author::Models(Box::new(teacher), client))
+    }
+
+    fn teacher(&self) -> &dyn Teacher {
+        match self {
+            Author::Offline => &OfflineTeacher,
+            Author::Models(teacher, _) => teacher.as_ref(),
+        }
+    }
+
+    /// What asking has come to so far; nothing for plain code.
+    pub fn spending(&self) -> Option<String> {
+        match self {
+            Author::Offline => None,
+            Author::Models(_, client) => Some(client.stats().to_string()),
+        }
+    }
+}
+
+/// Says that records are open, with what can be done about the first.
+///
+/// # Errors
+/// When any is.
+pub fn check_none_open(built: &Built) -> Result<()> {
+    let Some(first) = built.open.first() else { return Ok(()) };
+    let all = built.pairs.len() + built.rejected.len() + built.open.len();
+    let failure = Failure::user(format!(
+        "{} of {all} records are not decided; `{}`: {}",
+        built.open.len(),
+        first.id,
+        first.detail
+    ));
+    Err(failure.with_hint(first.hint.clone().unwrap_or_else(|| {
+        "start the same command again: what was answered is kept and costs nothing".to_owned()
+    })))
+}
+
+/// Runs Vul2Safe over `records`.
 pub fn build(
     records: &[VulnerabilityRecord],
+    author: &Author,
     judge: &Judge,
     config: &RepairConfig,
     split: &SplitConfig,
     progress: &Progress,
 ) -> Built {
     let total = records.len() as u64;
-    let decisions = repair(records, &OfflineTeacher, Some(judge), config, &|done| {
-        progress.update(done as u64, total, "records decided");
+    let decisions = repair(records, author.teacher(), Some(judge), config, &|done| {
+        let note = author.spending().unwrap_or_else(|| "records decided".to_owned());
+        progress.update(done as u64, total, &note);
     });
     let mut pairs = Vec::new();
     let mut rejected = Vec::new();
+    let mut open = Vec::new();
     for decision in decisions {
         match decision {
             Decision::Accepted(pair) => pairs.push(*pair),
             Decision::Rejected(rejection) => rejected.push(rejection),
+            Decision::Open(record) => open.push(record),
         }
     }
     assign_splits(&mut pairs, split);
-    Built { pairs, rejected }
+    Built { pairs, rejected, open }
 }
 
 /// The stage.
@@ -87,7 +153,7 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
         let path = recipe.data.path.as_deref().unwrap_or(std::path::Path::new(""));
         let pairs = read_primevul_plus(path)?;
         check_usable(&pairs).map_err(|failure| failure.at(path.display()))?;
-        Built { pairs, rejected: Vec::new() }
+        Built { pairs, rejected: Vec::new(), open: Vec::new() }
     } else {
         let records: Vec<VulnerabilityRecord> = context.read_lines(import::RECORDS)?;
         let config =
@@ -96,8 +162,15 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
             seed: context.seed_for("split", recipe.data.split.seed),
             ..recipe.data.split.clone()
         };
-        build(&records, &context.judge, &config, &split, context.progress)
+        let author =
+            Author::open(recipe.teacher.as_ref(), &context.run.file(ANSWERS), &context.run.file(DIALOGUE))?;
+        let built = build(&records, &author, &context.judge, &config, &split, context.progress);
+        if let Some(spending) = author.spending() {
+            context.progress.say(&spending);
+        }
+        built
     };
+    check_none_open(&built)?;
     if built.pairs.iter().all(|pair| pair.split != Split::Train) {
         return Err(Failure::user(format!(
             "no repair pair is left to train on: {} accepted, {} rejected {:?}",
