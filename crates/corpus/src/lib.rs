@@ -20,9 +20,17 @@
 //! ```
 
 mod check;
+mod collect;
 mod columns;
+mod cve_fixes;
+mod cyber_sec_eval;
+mod diverse_vul;
+mod elements;
 mod error;
+mod fields;
 mod lines;
+mod linux_vul;
+mod mega_vul;
 mod pair;
 mod primevul;
 mod record;
@@ -31,15 +39,17 @@ mod spans;
 mod splits;
 mod store;
 mod sven;
+mod table;
 
 pub use check::check_pair;
+pub use collect::{DropReason, Dropped, Imported};
 pub use error::CorpusError;
 pub use pair::{
     Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SpanOrigin, Verdict, content_hash, json_schema,
 };
-pub use primevul::PrimeVulRow;
+pub use primevul::{PrimeVulRow, primevul_lines};
 pub use record::{SourceId, Split, Tests, VulnerabilityRecord};
-pub use source::{ColumnMap, DropReason, Dropped, Imported, ReadLimits, Source, read};
+pub use source::{ColumnMap, ReadLimits, Source, read};
 pub use spans::diff_spans;
 pub use splits::{SplitConfig, SplitSummary, assign_splits};
 pub use store::{read_primevul_plus, write_primevul_plus};

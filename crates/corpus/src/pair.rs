@@ -24,6 +24,12 @@ pub struct RepairPair {
     pub project: Option<String>,
     /// Fixing commit, where known.
     pub commit: Option<String>,
+    /// Day of the fixing commit, `YYYY-MM-DD` in UTC, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// Path of the file that the function stood in, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
     /// Licence of the code, where known.
     pub license: Option<String>,
     /// Source of the vulnerable function, as it came.

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::lines::Lines;
-use crate::source::{ReadLimits, Refusal, jsonl_files};
+use crate::collect::Refusal;
+use crate::fields;
+use crate::source::{ReadLimits, jsonl_files};
 use crate::{CorpusError, DropReason, RepairPair, VulnerabilityRecord, check_pair};
 
 /// Reads a PrimeVul+ file (or a folder of them) and believes nothing: every line must be a valid pair, unknown
@@ -38,7 +40,7 @@ fn read_lines<R: BufRead>(
             message,
         };
         let object =
-            line.object().map_err(|(reason, detail)| invalid("(line)", format!("{reason}: {detail}")))?;
+            fields::object(&line).map_err(|(reason, detail)| invalid("(line)", format!("{reason}: {detail}")))?;
         let pair = pair(line.text(), &object).map_err(|(field, message)| invalid(&field, message))?;
         if let Some(problem) = check_pair(&pair).into_iter().next() {
             let (field, message) = problem.split_once(": ").unwrap_or(("(line)", &problem));
@@ -104,14 +106,16 @@ pub(crate) fn record(text: &str, object: &Map<String, Value>) -> Result<Vulnerab
         cve: pair.cve,
         project: pair.project,
         commit: pair.commit,
+        date: pair.date,
         license: pair.license,
-        file_name: None,
+        file_name: pair.file_name,
         function: None,
         description: None,
         vulnerable: pair.vulnerable,
         secure: Some(pair.secure),
         tests: pair.tests,
         split: Some(pair.split),
+        original: Vec::new(),
         source: pair.source,
     })
 }

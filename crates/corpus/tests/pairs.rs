@@ -17,6 +17,8 @@ fn pair(id: &str, vulnerable: &str, secure: &str) -> RepairPair {
         cve: None,
         project: None,
         commit: None,
+        date: None,
+        file_name: None,
         license: None,
         vulnerable: vulnerable.into(),
         secure: secure.into(),
