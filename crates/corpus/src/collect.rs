@@ -160,6 +160,11 @@ impl<'a> Collector<'a> {
         line: usize,
         record: Result<VulnerabilityRecord, Refusal>,
     ) -> bool {
+        self.add_at(format!("{file}:{line}"), record)
+    }
+
+    /// The same for what has a place other than a line.
+    pub(crate) fn add_at(&mut self, place: String, record: Result<VulnerabilityRecord, Refusal>) -> bool {
         self.imported.read += 1;
         match record.and_then(|record| self.accept(record)) {
             Ok(record) => {
@@ -167,7 +172,7 @@ impl<'a> Collector<'a> {
                 true
             }
             Err(refusal) => {
-                let dropped = self.dropped(file, line, refusal);
+                let dropped = self.dropped(place, refusal);
                 self.imported.dropped.push(dropped);
                 false
             }
@@ -176,12 +181,11 @@ impl<'a> Collector<'a> {
 
     /// Notes that the record just added had to be mended.
     pub(crate) fn mended(&mut self, file: &str, line: usize, refusal: Refusal) {
-        let dropped = self.dropped(file, line, refusal);
+        let dropped = self.dropped(format!("{file}:{line}"), refusal);
         self.imported.mended.push(dropped);
     }
 
-    fn dropped(&self, file: &str, line: usize, (reason, detail): Refusal) -> Dropped {
-        let place = format!("{file}:{line}");
+    fn dropped(&self, place: String, (reason, detail): Refusal) -> Dropped {
         Dropped {
             source: SourceId { dataset: self.dataset.into(), id: place.clone() },
             place,

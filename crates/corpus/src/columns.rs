@@ -26,15 +26,18 @@ pub(crate) fn record(
     let file_name = text(&columns.file_name);
     let named = text(&columns.language);
     let language = match &named {
-        Some(name) => name.parse().map_err(|_| {
-            (DropReason::UnknownLanguage, format!("language `{name}` is not supported"))
-        })?,
+        Some(name) => name
+            .parse()
+            .map_err(|_| (DropReason::UnknownLanguage, format!("language `{name}` is not supported")))?,
         None => file_name
             .as_deref()
             .and_then(|name| language_of_file(name, &vulnerable))
             .or(columns.default_language)
             .ok_or_else(|| {
-                (DropReason::UnknownLanguage, "the line names no language and default_language is not set".into())
+                (
+                    DropReason::UnknownLanguage,
+                    "the line names no language and default_language is not set".into(),
+                )
             })?,
     };
     let id = text(&columns.id);

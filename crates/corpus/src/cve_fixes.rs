@@ -82,10 +82,11 @@ fn fixes(connection: &Connection) -> rusqlite::Result<HashMap<String, Fix>> {
         let Some(hash) = column(0)? else { continue };
         let fix = fixes.entry(hash).or_default();
         let project = column(2)?.map(|url| url.trim_end_matches(".git").to_owned());
-        let project = project.map(|url| match url.split_once("://").and_then(|(_, rest)| rest.split_once('/')) {
-            Some((_, project)) => project.trim_end_matches('/').to_owned(),
-            None => url,
-        });
+        let project =
+            project.map(|url| match url.split_once("://").and_then(|(_, rest)| rest.split_once('/')) {
+                Some((_, project)) => project.trim_end_matches('/').to_owned(),
+                None => url,
+            });
         let description = column(3)?.map(|description| english(&description));
         fix.cve = fix.cve.take().or(column(1)?);
         fix.project = fix.project.take().or(project);
@@ -110,7 +111,13 @@ fn english(description: &str) -> String {
             escaped = character == '\\' && !escaped;
             ends
         })?;
-        Some(inside[..end].replace("\\n", "\n").replace("\\'", "'").replace("\\\"", "\"").replace("\\\\", "\\"))
+        Some(
+            inside[..end]
+                .replace("\\n", "\n")
+                .replace("\\'", "'")
+                .replace("\\\"", "\"")
+                .replace("\\\\", "\\"),
+        )
     });
     quoted.unwrap_or_else(|| description.to_owned())
 }
@@ -167,12 +174,7 @@ impl File {
     }
 }
 
-fn finish(
-    file: Option<File>,
-    fixes: &HashMap<String, Fix>,
-    name: &str,
-    collector: &mut Collector<'_>,
-) {
+fn finish(file: Option<File>, fixes: &HashMap<String, Fix>, name: &str, collector: &mut Collector<'_>) {
     let Some(mut file) = file else { return };
     for method in std::mem::take(&mut file.before) {
         let same_signature = file.after.iter().position(|after| after.signature == method.signature);
@@ -194,9 +196,8 @@ fn record(
     partner: Option<Method>,
     fixes: &HashMap<String, Fix>,
 ) -> Result<VulnerabilityRecord, Refusal> {
-    let partner = partner.ok_or_else(|| {
-        (DropReason::OneSided, format!("`{}` is not there after the change", method.name))
-    })?;
+    let partner = partner
+        .ok_or_else(|| (DropReason::OneSided, format!("`{}` is not there after the change", method.name)))?;
     let (vulnerable, secure) = (method.code?, partner.code?);
     let language = file.language(&vulnerable).ok_or_else(|| {
         let said = file.path.as_deref().or(file.language.as_deref()).unwrap_or("nothing");

@@ -166,7 +166,9 @@ mod tests {
     fn items(bytes: &[u8], limit: usize) -> Vec<Result<String, DropReason>> {
         Items::new(std::io::BufReader::with_capacity(3, bytes), limit)
             .unwrap()
-            .map(|line| line.unwrap().content.map(|text| text.trim().to_owned()).map_err(|(reason, _)| reason))
+            .map(|line| {
+                line.unwrap().content.map(|text| text.trim().to_owned()).map_err(|(reason, _)| reason)
+            })
             .collect()
     }
 
@@ -177,7 +179,10 @@ mod tests {
         assert_eq!(items(b"[]", 9), []);
         assert_eq!(items(b"\xEF\xBB\xBF{\"a\":1}\n{}\n", 9), [Ok("{\"a\":1}".into()), Ok("{}".into())]);
         assert_eq!(items(b"[1, {\"a\"", 9), [Ok("1".into()), Err(DropReason::Truncated)]);
-        assert_eq!(items(b"[1,\"0123456789\",2]", 5), [Ok("1".into()), Err(DropReason::TooLong), Ok("2".into())]);
+        assert_eq!(
+            items(b"[1,\"0123456789\",2]", 5),
+            [Ok("1".into()), Err(DropReason::TooLong), Ok("2".into())]
+        );
         assert_eq!(items(b"[\"\xFF\"]", 9), [Err(DropReason::NotUtf8)]);
     }
 

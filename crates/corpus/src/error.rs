@@ -53,6 +53,14 @@ pub enum CorpusError {
         /// What SQLite says, or what is absent.
         message: String,
     },
+    /// A git repository cannot be read.
+    #[error("{path}: {message}", path = path.display())]
+    Git {
+        /// The repository.
+        path: PathBuf,
+        /// What git says.
+        message: String,
+    },
     /// A line of a PrimeVul+ file is not a valid pair.
     #[error("{path}:{line}: field `{field}`: {message}", path = path.display())]
     InvalidPair {
@@ -101,6 +109,12 @@ impl CorpusError {
             }
             Self::BrokenFile { kind, .. } => {
                 Some(format!("check that --source names the file's format and that the {kind} file is complete"))
+            }
+            Self::Git { message, .. } if message.contains("dubious ownership") => {
+                Some("git reads only repositories of the user who asks; run as their owner or make a copy".into())
+            }
+            Self::Git { .. } => {
+                Some("give the folder of a local git repository, and a revision that is in it; git must be installed".into())
             }
             Self::Database { .. } => Some(
                 "CVEfixes is published as an SQL dump; make the database of it with `sqlite3 CVEfixes.db < CVEfixes.sql`"

@@ -26,10 +26,7 @@ pub(crate) fn object(line: &Line) -> Result<Map<String, Value>, Refusal> {
 }
 
 /// A string field that must be there.
-pub(crate) fn required<'v>(
-    object: &'v Map<String, Value>,
-    field: &str,
-) -> Result<&'v str, Refusal> {
+pub(crate) fn required<'v>(object: &'v Map<String, Value>, field: &str) -> Result<&'v str, Refusal> {
     match object.get(field) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => {

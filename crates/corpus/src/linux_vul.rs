@@ -16,7 +16,8 @@ use crate::{CorpusError, SourceId, Split, VulnerabilityRecord};
 /// The files of `train` and `test` (or of `benchmark/` with them), of a flat folder, or the one file given.
 pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, CorpusError> {
     for root in [path.join("benchmark"), path.to_owned()] {
-        let parts: Vec<_> = ["train", "test"].iter().map(|part| root.join(part)).filter(|part| part.is_dir()).collect();
+        let parts: Vec<_> =
+            ["train", "test"].iter().map(|part| root.join(part)).filter(|part| part.is_dir()).collect();
         if !parts.is_empty() {
             let files: Result<Vec<_>, _> = parts.iter().map(|part| files_with(part, &["json"])).collect();
             return Ok(files?.concat());

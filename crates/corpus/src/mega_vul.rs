@@ -18,7 +18,10 @@ pub(crate) fn record(
     match object.get("is_vul") {
         Some(Value::Bool(true)) => {}
         Some(Value::Bool(false)) => {
-            return Err((DropReason::NotVulnerable, "is_vul is false: the function is not vulnerable".into()));
+            return Err((
+                DropReason::NotVulnerable,
+                "is_vul is false: the function is not vulnerable".into(),
+            ));
         }
         Some(other) => {
             return Err((DropReason::WrongType, format!("field `is_vul` is {}, not a boolean", kind(other))));

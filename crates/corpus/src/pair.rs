@@ -156,6 +156,16 @@ pub struct Prompt {
     pub checks: Vec<String>,
 }
 
+impl Prompt {
+    /// The text a user would send: the request, then the beginning of the code where the style gives one.
+    pub fn request(&self) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{}\n{}", self.text, prefix),
+            None => self.text.clone(),
+        }
+    }
+}
+
 /// BLAKE3 over language and both sides, each preceded by its length so that no two pairs run together.
 pub fn content_hash(language: Language, vulnerable: &str, secure: &str) -> String {
     let mut hasher = blake3::Hasher::new();

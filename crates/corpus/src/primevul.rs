@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use vul2safe_code::{Cwe, Language};
 
-use crate::lines::Lines;
 use crate::collect::{Collector, Refusal};
 use crate::fields::{c_family, kind, language_of_file, object, optional, required, weaknesses};
+use crate::lines::Lines;
 use crate::{CorpusError, DropReason, SourceId, VulnerabilityRecord};
 
 /// One line of PrimeVul v0.1. Numbers keep every digit: `func_hash` has up to 39 of them.
@@ -141,7 +141,11 @@ pub(crate) fn target(object: &Map<String, Value>) -> Result<u8, Refusal> {
 
 /// A line without its code, which the record holds anyway.
 fn without_code(object: &Map<String, Value>) -> Map<String, Value> {
-    object.iter().filter(|(field, _)| *field != "func").map(|(field, value)| (field.clone(), value.clone())).collect()
+    object
+        .iter()
+        .filter(|(field, _)| *field != "func")
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect()
 }
 
 /// PrimeVul holds C and C++; a file that says another language is believed, and nameless files are told apart by
@@ -170,7 +174,8 @@ pub(crate) fn read_paired<R: BufRead>(
     let mut waiting: Option<Half> = None;
     let alone = |collector: &mut Collector<'_>, waiting: Option<Half>| {
         if let Some(half) = waiting {
-            let missing = if half.row.target == 1 { "fix (target 0)" } else { "vulnerable function (target 1)" };
+            let missing =
+                if half.row.target == 1 { "fix (target 0)" } else { "vulnerable function (target 1)" };
             let detail = format!("the next line is not its {missing} of the same project and commit");
             collector.add(file, half.line, Err((DropReason::PartnerMissing, detail)));
         }

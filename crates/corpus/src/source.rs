@@ -266,9 +266,7 @@ fn read_file(
             Source::CyberSecEval { .. } => cyber_sec_eval::record(&object, name, line.number),
             Source::DiverseVul { .. } => diverse_vul::record(&object, name, line.number),
             Source::MegaVul { .. } => mega_vul::record(&object, name, line.number),
-            Source::Jsonl { columns, .. } => {
-                columns::record(&object, columns, "jsonl", name, line.number)
-            }
+            Source::Jsonl { columns, .. } => columns::record(&object, columns, "jsonl", name, line.number),
             Source::PrimeVulPlus { .. } => store::record(line.text(), &object),
             // The formats that are left have returned above.
             _ => primevul::record_single(&object),
@@ -284,9 +282,13 @@ pub(crate) fn jsonl_files(path: &Path) -> Result<Vec<PathBuf>, CorpusError> {
 }
 
 /// The files of a path that have one of the extensions, sorted by name.
-pub(crate) fn files_with(path: &Path, extensions: &'static [&'static str]) -> Result<Vec<PathBuf>, CorpusError> {
+pub(crate) fn files_with(
+    path: &Path,
+    extensions: &'static [&'static str],
+) -> Result<Vec<PathBuf>, CorpusError> {
     let fits = |file: &Path| {
-        file.extension().is_some_and(|own| extensions.iter().any(|extension| own.eq_ignore_ascii_case(extension)))
+        file.extension()
+            .is_some_and(|own| extensions.iter().any(|extension| own.eq_ignore_ascii_case(extension)))
     };
     if path.is_file() {
         if fits(path) {

@@ -38,8 +38,9 @@ impl<R: BufRead> CsvRows<R> {
         }
         let mut rows = Self { reader, names: Vec::new(), limit, line: 1, ended: false };
         let header = rows.fields()?.unwrap_or(Ok(Vec::new()));
-        rows.names = header
-            .map_err(|(_, detail)| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("header: {detail}")))?;
+        rows.names = header.map_err(|(_, detail)| {
+            std::io::Error::new(std::io::ErrorKind::InvalidData, format!("header: {detail}"))
+        })?;
         Ok(rows)
     }
 
@@ -130,10 +131,13 @@ impl<R: BufRead> Iterator for CsvRows<R> {
             let row = match fields {
                 Ok(fields) if fields.iter().all(String::is_empty) => continue,
                 Ok(fields) if fields.len() != self.names.len() => {
-                    let detail = format!("the row has {} fields, the header {}", fields.len(), self.names.len());
+                    let detail =
+                        format!("the row has {} fields, the header {}", fields.len(), self.names.len());
                     Err((DropReason::WrongType, detail))
                 }
-                Ok(fields) => Ok(self.names.iter().cloned().zip(fields.into_iter().map(Value::String)).collect()),
+                Ok(fields) => {
+                    Ok(self.names.iter().cloned().zip(fields.into_iter().map(Value::String)).collect())
+                }
                 Err(refusal) => Err(refusal),
             };
             return Some(Ok((line, row)));
@@ -152,7 +156,8 @@ pub(crate) fn parquet_rows(path: &Path, take: &mut dyn FnMut(usize, Row)) -> Res
         kind: "Parquet",
         message: error.to_string(),
     };
-    let file = fs_err::File::open(path).map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
+    let file =
+        fs_err::File::open(path).map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
     let (file, _) = file.into_parts();
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
@@ -190,9 +195,9 @@ fn value(field: Field) -> Result<Value, Refusal> {
                 .map(|(name, field)| Ok((name, value(field)?)))
                 .collect::<Result<_, Refusal>>()?,
         ),
-        Field::ListInternal(list) => Value::Array(
-            list.elements().iter().cloned().map(value).collect::<Result<_, Refusal>>()?,
-        ),
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().cloned().map(value).collect::<Result<_, Refusal>>()?)
+        }
         other => Value::String(other.to_string()),
     })
 }
@@ -228,7 +233,10 @@ mod tests {
             ]
         );
         let long = format!("a\n\"{}\"\nok\n", "x".repeat(50));
-        assert_eq!(rows(long.as_bytes(), 20), [(2, Err(DropReason::TooLong)), (3, Ok("{\"a\":\"ok\"}".into()))]);
+        assert_eq!(
+            rows(long.as_bytes(), 20),
+            [(2, Err(DropReason::TooLong)), (3, Ok("{\"a\":\"ok\"}".into()))]
+        );
     }
 
     proptest! {

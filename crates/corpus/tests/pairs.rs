@@ -207,7 +207,7 @@ proptest! {
 
     #[test]
     fn splits_never_part_a_group_and_do_not_depend_on_order(seed in any::<u64>()) {
-        let config = SplitConfig { seed, validation: 0.2, test: 0.1, keep: false };
+        let config = SplitConfig { seed, validation: 0.2, test: 0.1, keep: false, ..SplitConfig::default() };
         let mut pairs = many();
         let summary = assign_splits(&mut pairs, &config);
         prop_assert_eq!(summary.leaking_groups, 0);

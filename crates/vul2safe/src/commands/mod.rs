@@ -5,8 +5,10 @@ mod build;
 mod check;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod import;
+mod mine;
 mod paint;
 mod range;
 mod run;
@@ -72,6 +74,8 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(arguments) => run::run(&session, &arguments),
         Command::Init(arguments) => run::init(&arguments),
         Command::Data(DataCommand::Import(arguments)) => import::run(&arguments),
+        Command::Data(DataCommand::Mine(arguments)) => mine::run(&arguments),
+        Command::Data(DataCommand::Export(arguments)) => export::run(&arguments),
         Command::Data(DataCommand::Build(arguments)) => build::run(&session, &arguments),
         Command::Data(DataCommand::Show(arguments)) => show::run(&arguments),
         Command::Data(DataCommand::Check(arguments)) => check::run(&arguments),

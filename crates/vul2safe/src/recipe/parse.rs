@@ -88,8 +88,9 @@ fn validate(recipe: &Recipe) -> Result<()> {
         ))
         .with_hint("set it in the recipe or with `--set data.path=...`"));
     }
-    if recipe.data.source == SourceKind::Jsonl && recipe.data.columns.is_none() {
-        return Err(Failure::user("`data.source = \"jsonl\"` needs a `[data.columns]` table")
+    if recipe.data.source.has_columns() && recipe.data.columns.is_none() {
+        let word = recipe.data.source.word();
+        return Err(Failure::user(format!("`data.source = \"{word}\"` needs a `[data.columns]` table"))
             .with_hint("name the columns, for instance `vulnerable = \"before\"` and `secure = \"after\"`"));
     }
     if recipe.model.path.is_none() {
