@@ -99,6 +99,36 @@ pub enum DropReason {
     OneSided,
 }
 
+impl DropReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 24] = [
+        Self::Truncated,
+        Self::NotUtf8,
+        Self::NulByte,
+        Self::NotJson,
+        Self::MissingField,
+        Self::WrongType,
+        Self::InvalidValue,
+        Self::UnknownLanguage,
+        Self::EmptyCode,
+        Self::IdenticalSides,
+        Self::SwappedSides,
+        Self::PartnerMissing,
+        Self::NotVulnerable,
+        Self::TooLong,
+        Self::Duplicate,
+        Self::RevertedFix,
+        Self::RevertCommit,
+        Self::MergeCommit,
+        Self::UnknownCommit,
+        Self::TestCode,
+        Self::VendoredCode,
+        Self::OnlyMoved,
+        Self::OnlyComments,
+        Self::OneSided,
+    ];
+}
+
 impl fmt::Display for DropReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {

@@ -46,10 +46,15 @@ impl Sketch {
             .collect();
         shingles.sort_unstable();
         shingles.dedup();
+        // Shingles are well mixed, so multiply-add gives each place of the signature an order of its own.
+        let mut orders = [(0, 0); BANDS * ROWS];
+        for (index, order) in orders.iter_mut().enumerate() {
+            *order = (mix(2 * index as u64) | 1, mix(2 * index as u64 + 1));
+        }
         let mut signature = [u64::MAX; BANDS * ROWS];
         for shingle in &shingles {
-            for (index, least) in signature.iter_mut().enumerate() {
-                *least = (*least).min(mix(shingle ^ mix(index as u64 + 1)));
+            for (least, (factor, addend)) in signature.iter_mut().zip(&orders) {
+                *least = (*least).min(shingle.wrapping_mul(*factor).wrapping_add(*addend));
             }
         }
         Self { exact: exact.finalize(), shingles, signature }
@@ -148,7 +153,10 @@ mod tests {
         let sketches: Vec<Sketch> =
             (0..40).flat_map(|seed| [0, 1, 2, 5].map(|changed| text(seed, changed))).collect();
         let mut found = HashSet::new();
-        near_duplicates(&sketches, 0.8, |a, b| drop(found.insert((a, b))), |_, _| false);
+        let joined = |a, b| {
+            found.insert((a, b));
+        };
+        near_duplicates(&sketches, 0.8, joined, |_, _| false);
         let mut truth = HashSet::new();
         for first in 0..sketches.len() {
             for second in first + 1..sketches.len() {

@@ -130,6 +130,8 @@ pub enum DataCommand {
     Build(BuildArguments),
     /// Show pairs with their spans coloured, their checks and their prompts.
     Show(ShowArguments),
+    /// Write one HTML file to browse pairs, spans, checks, prompts and what was rejected.
+    Report(DataReportArguments),
     /// Check a PrimeVul+ file: schema, spans, hashes, splits.
     Check(CheckArguments),
     /// Write a PrimeVul+ file in another form, filtered by licence and cleared of benchmarks' texts.
@@ -209,12 +211,27 @@ pub struct ShowArguments {
     /// Show pairs of this weakness.
     #[arg(long)]
     pub cwe: Option<String>,
+    /// Show what was rejected instead, from the file that `data build` leaves beside its pairs.
+    #[arg(long)]
+    pub rejected: bool,
     /// How many pairs to show.
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub limit: usize,
     /// One JSON object a line instead.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DataReportArguments {
+    /// A PrimeVul+ file.
+    pub data: PathBuf,
+    /// How many pairs, and how many rejected records, to write out in full.
+    #[arg(long, default_value_t = 500, value_parser = at_least_one())]
+    pub limit: usize,
+    /// Where to write it [default: beside the data, with the ending .html]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

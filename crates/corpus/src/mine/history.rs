@@ -150,8 +150,11 @@ pub(super) fn choose(
         let commit = parsed(id, &bytes);
         let subject = commit.message.lines().next().unwrap_or_default().trim();
         history.add(index, subject, &reverted_ids(&commit.message), &ids);
-        let named = wanted.iter().filter(|wanted| id.starts_with(wanted.as_str()));
-        let asked = named.inspect(|wanted| drop(met.insert(wanted.as_str()))).count() > 0;
+        let mut asked = false;
+        for wanted in wanted.iter().filter(|wanted| id.starts_with(wanted.as_str())) {
+            met.insert(wanted);
+            asked = true;
+        }
         if asked || (wanted.is_empty() && speaks_of_a_vulnerability(&commit.message)) {
             chosen.push((index, commit));
         }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 use vul2safe_corpus::{
     BenchmarkText, CardFacts, OverlapConfig, RepairPair, Split, View, VulnerabilityRecord, chat_rows,
@@ -11,6 +10,7 @@ use vul2safe_corpus::{
 };
 use vul2safe_run::write_atomic;
 
+use super::show::rejected_beside;
 use super::{check_output, println};
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::failure::{Failure, Result, read_text};
@@ -153,7 +153,8 @@ fn write_hub(
         fs_err::remove_dir_all(&work)?;
     }
     let views = write_views(&work, pairs)?;
-    let rejected = rejected_beside(&arguments.data)?;
+    let rejected = rejected_beside(&arguments.data)?.unwrap_or_default();
+    let rejected = counts(rejected.iter().map(|rejection| rejection.reason.to_string()));
     let facts = CardFacts { title: arguments.title.clone(), rejected, left_out };
     let card = data_card(pairs, &facts, &views);
     fs_err::create_dir_all(work.join("plots"))?;
@@ -205,18 +206,4 @@ fn write_views(work: &Path, pairs: &[RepairPair]) -> Result<Vec<View>> {
         }
     }
     Ok(views)
-}
-
-/// What `data build` rejected, by reason, from the file that it leaves beside its pairs; nothing where there is none.
-fn rejected_beside(data: &Path) -> Result<Vec<(String, usize)>> {
-    #[derive(Deserialize)]
-    struct Reason {
-        reason: String,
-    }
-    let file = data.with_extension("rejected.jsonl");
-    if !file.is_file() {
-        return Ok(Vec::new());
-    }
-    let reasons: Vec<Reason> = read_lines(&file)?;
-    Ok(counts(reasons.into_iter().map(|reason| reason.reason)))
 }

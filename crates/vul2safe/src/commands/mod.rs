@@ -3,6 +3,7 @@
 mod analyze;
 mod build;
 mod check;
+mod data_report;
 mod doctor;
 mod eval;
 mod export;
@@ -78,6 +79,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Data(DataCommand::Export(arguments)) => export::run(&arguments),
         Command::Data(DataCommand::Build(arguments)) => build::run(&session, &arguments),
         Command::Data(DataCommand::Show(arguments)) => show::run(&arguments),
+        Command::Data(DataCommand::Report(arguments)) => data_report::run(&arguments),
         Command::Data(DataCommand::Check(arguments)) => check::run(&arguments),
         Command::Train(arguments) => train::run(&session, &arguments),
         Command::Generate(arguments) => generate::run(&arguments),
