@@ -40,6 +40,9 @@ pub(super) fn tell(imported: &Imported, out: &Path) -> Result<()> {
         out.display(),
         imported.dropped.len()
     ))?;
+    if !imported.mended.is_empty() {
+        println(&format!("  {:>6}  put right: {}", imported.mended.len(), imported.mended[0].detail))?;
+    }
     for (reason, count) in dropped_by_reason(imported) {
         println(&format!("  {count:>6}  {reason}"))?;
         for dropped in imported.dropped.iter().filter(|dropped| dropped.reason.to_string() == reason).take(3)
