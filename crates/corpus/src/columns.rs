@@ -1,15 +1,17 @@
-//! Any JSONL file, by the names of its columns.
+//! Any table, by the names of its columns.
 
 use serde_json::{Map, Value};
-use vul2safe_code::Language;
 
-use crate::source::{ColumnMap, Refusal, kind, optional, weaknesses};
+use crate::collect::Refusal;
+use crate::fields::{day, kind, language_of_file, optional, weaknesses};
+use crate::source::ColumnMap;
 use crate::{DropReason, SourceId, VulnerabilityRecord};
 
-/// One line as a record.
+/// One line or row as a record.
 pub(crate) fn record(
     object: &Map<String, Value>,
     columns: &ColumnMap,
+    dataset: &str,
     file: &str,
     line: usize,
 ) -> Result<VulnerabilityRecord, Refusal> {
@@ -21,32 +23,43 @@ pub(crate) fn record(
         Some(column) => code(object, column)?,
         None => None,
     };
+    let file_name = text(&columns.file_name);
     let named = text(&columns.language);
     let language = match &named {
-        Some(name) => language(name)
-            .ok_or_else(|| (DropReason::UnknownLanguage, format!("language `{name}` is not supported")))?,
-        None => columns.default_language.ok_or_else(|| {
-            (DropReason::UnknownLanguage, "the line names no language and default_language is not set".into())
-        })?,
+        Some(name) => name
+            .parse()
+            .map_err(|_| (DropReason::UnknownLanguage, format!("language `{name}` is not supported")))?,
+        None => file_name
+            .as_deref()
+            .and_then(|name| language_of_file(name, &vulnerable))
+            .or(columns.default_language)
+            .ok_or_else(|| {
+                (
+                    DropReason::UnknownLanguage,
+                    "the line names no language and default_language is not set".into(),
+                )
+            })?,
     };
     let id = text(&columns.id);
     let place = format!("{file}:{line}");
     Ok(VulnerabilityRecord {
-        id: id.clone().unwrap_or_else(|| format!("jsonl-{place}")),
+        id: id.clone().unwrap_or_else(|| format!("{dataset}-{place}")),
         language,
         cwe: columns.cwe.as_deref().map(|column| weaknesses(field(object, column))).unwrap_or_default(),
         cve: text(&columns.cve),
         project: text(&columns.project),
         commit: text(&columns.commit),
+        date: columns.date.as_deref().and_then(|column| date(field(object, column))),
         license: text(&columns.license),
-        file_name: None,
+        file_name,
         function: text(&columns.function),
         description: text(&columns.description),
         vulnerable,
         secure,
         tests: None,
         split: None,
-        source: SourceId { dataset: "jsonl".into(), id: id.unwrap_or(place) },
+        original: Vec::new(),
+        source: SourceId { dataset: dataset.into(), id: id.unwrap_or(place) },
     })
 }
 
@@ -74,12 +87,11 @@ fn code(object: &Map<String, Value>, column: &str) -> Result<Option<String>, Ref
     }
 }
 
-/// A language by its usual spellings.
-fn language(name: &str) -> Option<Language> {
-    match name.trim().to_ascii_lowercase().as_str() {
-        "python" | "python3" | "py" => Some(Language::Python),
-        "c" => Some(Language::C),
-        "cpp" | "c++" | "cxx" | "cc" => Some(Language::Cpp),
+/// A day; in CSV, seconds since 1970 come as a text of digits.
+fn date(value: Option<&Value>) -> Option<String> {
+    let seconds = match value {
+        Some(Value::String(text)) => text.trim().parse::<i64>().ok(),
         _ => None,
-    }
+    };
+    day(seconds.map(Value::from).as_ref().or(value))
 }

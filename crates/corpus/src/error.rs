@@ -20,11 +20,11 @@ pub enum CorpusError {
         expected: &'static str,
     },
     /// The folder holds nothing that the reader takes.
-    #[error("{path}: no {expected} in this folder", path = path.display())]
+    #[error("{path}: no .{expected} file in this folder", path = path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
-        /// What was looked for.
+        /// The extension that was looked for, without its dot.
         expected: &'static str,
     },
     /// The operating system refused.
@@ -34,6 +34,32 @@ pub enum CorpusError {
         path: PathBuf,
         /// Its reason.
         source: std::io::Error,
+    },
+    /// A file is damaged as a whole, or is of another format.
+    #[error("{path}: not a {kind} file that can be read: {message}", path = path.display())]
+    BrokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The format it should have.
+        kind: &'static str,
+        /// The reader's reason.
+        message: String,
+    },
+    /// A database lacks a table or a column.
+    #[error("{path}: {message}", path = path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says, or what is absent.
+        message: String,
+    },
+    /// A git repository cannot be read.
+    #[error("{path}: {message}", path = path.display())]
+    Git {
+        /// The repository.
+        path: PathBuf,
+        /// What git says.
+        message: String,
     },
     /// A line of a PrimeVul+ file is not a valid pair.
     #[error("{path}:{line}: field `{field}`: {message}", path = path.display())]
@@ -76,11 +102,24 @@ impl CorpusError {
                 Some("check the path; for SVEN give the folder that holds data_train_val".into())
             }
             Self::WrongExtension { expected, .. } => {
-                Some(format!("convert the data to .{expected}, one JSON object a line"))
+                Some(format!("give a .{expected} file, or choose another format with --source"))
             }
             Self::EmptyFolder { .. } => {
                 Some("for SVEN give the folder that holds data_train_val, or one of its .jsonl files".into())
             }
+            Self::BrokenFile { kind, .. } => {
+                Some(format!("check that --source names the file's format and that the {kind} file is complete"))
+            }
+            Self::Git { message, .. } if message.contains("dubious ownership") => {
+                Some("git reads only repositories of the user who asks; run as their owner or make a copy".into())
+            }
+            Self::Git { .. } => {
+                Some("give the folder of a local git repository, and a revision that is in it; git must be installed".into())
+            }
+            Self::Database { .. } => Some(
+                "CVEfixes is published as an SQL dump; make the database of it with `sqlite3 CVEfixes.db < CVEfixes.sql`"
+                    .into(),
+            ),
             Self::Io { .. } | Self::Write { .. } => {
                 Some("check that the file is readable and the disk is not full".into())
             }

@@ -19,11 +19,25 @@
 //! assert!(spans.iter().any(|span| span.side == Side::Secure));
 //! ```
 
+mod card;
 mod check;
+mod collect;
 mod columns;
+mod contamination;
+mod cve_fixes;
+mod cyber_sec_eval;
+mod diverse_vul;
+mod elements;
 mod error;
+mod fields;
+mod license;
 mod lines;
+mod linux_vul;
+mod mega_vul;
+mod mine;
+mod near;
 mod pair;
+mod parquet_file;
 mod primevul;
 mod record;
 mod source;
@@ -31,16 +45,27 @@ mod spans;
 mod splits;
 mod store;
 mod sven;
+mod table;
+mod views;
 
+pub use card::{Card, CardFacts, Counts, View, bar_chart, counts, data_card, split_name};
 pub use check::check_pair;
+pub use collect::{DropReason, Dropped, Imported};
+pub use contamination::{
+    BenchmarkText, Contamination, Overlap, OverlapConfig, contamination, read_benchmark_texts,
+};
 pub use error::CorpusError;
+pub use license::{UNKNOWN_LICENSE, license_allowed, license_of};
+pub use mine::{MineConfig, mine};
 pub use pair::{
     Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SpanOrigin, Verdict, content_hash, json_schema,
 };
-pub use primevul::PrimeVulRow;
+pub use parquet_file::write_primevul_plus_parquet;
+pub use primevul::{PrimeVulRow, primevul_lines};
 pub use record::{SourceId, Split, Tests, VulnerabilityRecord};
-pub use source::{ColumnMap, DropReason, Dropped, Imported, ReadLimits, Source, read};
+pub use source::{ColumnMap, ReadLimits, Source, read};
 pub use spans::diff_spans;
 pub use splits::{SplitConfig, SplitSummary, assign_splits};
 pub use store::{read_primevul_plus, write_primevul_plus};
 pub use sven::{CharacterChange, SvenRow};
+pub use views::{chat_rows, rl_rows, sft_rows};

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::source::Refusal;
+use crate::collect::Refusal;
 use crate::{CorpusError, DropReason};
 
 /// One line that is not blank.
@@ -98,12 +98,13 @@ impl<R: BufRead> Iterator for Lines<R> {
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return Some(Ok(Line { number, content: text(bytes) }));
+            return Some(Ok(Line { number, content: checked_text(bytes) }));
         }
     }
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
+/// Bytes as text, or why they are none.
+pub(crate) fn checked_text(bytes: Vec<u8>) -> Result<String, Refusal> {
     if let Some(position) = bytes.iter().position(|byte| *byte == 0) {
         return Err((DropReason::NulByte, format!("NUL at byte {position} of the line")));
     }

@@ -24,6 +24,12 @@ pub struct RepairPair {
     pub project: Option<String>,
     /// Fixing commit, where known.
     pub commit: Option<String>,
+    /// Day of the fixing commit, `YYYY-MM-DD` in UTC, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// Path of the file that the function stood in, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
     /// Licence of the code, where known.
     pub license: Option<String>,
     /// Source of the vulnerable function, as it came.
@@ -148,6 +154,16 @@ pub struct Prompt {
     pub prefix: Option<String>,
     /// Names of the leak checks the prompt passed.
     pub checks: Vec<String>,
+}
+
+impl Prompt {
+    /// The text a user would send: the request, then the beginning of the code where the style gives one.
+    pub fn request(&self) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{}\n{}", self.text, prefix),
+            None => self.text.clone(),
+        }
+    }
 }
 
 /// BLAKE3 over language and both sides, each preceded by its length so that no two pairs run together.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
-use vul2safe_code::{Cwe, Language, parse};
+use vul2safe_code::{Cwe, Language};
 
+use crate::collect::{Collector, Refusal};
+use crate::fields::{c_family, kind, language_of_file, object, optional, required, weaknesses};
 use crate::lines::Lines;
-use crate::source::{Collector, Refusal, kind, optional, required, weaknesses};
 use crate::{CorpusError, DropReason, SourceId, VulnerabilityRecord};
 
 /// One line of PrimeVul v0.1. Numbers keep every digit: `func_hash` has up to 39 of them.
@@ -59,24 +60,6 @@ impl PrimeVulRow {
             Some(Value::String(digits)) => digits.parse::<Number>().ok(),
             _ => None,
         };
-        let target = match object.get("target") {
-            Some(Value::Number(number)) => match number.as_u64() {
-                Some(target @ (0 | 1)) => target as u8,
-                _ => {
-                    return Err((
-                        DropReason::InvalidValue,
-                        format!("field `target` is {number}, not 0 or 1"),
-                    ));
-                }
-            },
-            Some(other) => {
-                return Err((
-                    DropReason::WrongType,
-                    format!("field `target` is {}, not a number", kind(other)),
-                ));
-            }
-            None => return Err((DropReason::MissingField, "field `target` is absent".into())),
-        };
         Ok(Self {
             idx: number("idx"),
             project: text("project"),
@@ -84,7 +67,7 @@ impl PrimeVulRow {
             project_url: text("project_url"),
             commit_url: text("commit_url"),
             commit_message: text("commit_message"),
-            target,
+            target: target(object)?,
             func: required(object, "func")?.to_owned(),
             func_hash: number("func_hash"),
             file_name: text("file_name"),
@@ -107,7 +90,7 @@ impl PrimeVulRow {
         self.target != other.target && self.project == other.project && self.commit_id == other.commit_id
     }
 
-    fn into_record(self, secure: Option<Self>) -> VulnerabilityRecord {
+    fn into_record(self, secure: Option<Self>, original: Vec<Map<String, Value>>) -> VulnerabilityRecord {
         let dataset = if secure.is_some() { "primevul-paired" } else { "primevul" };
         let id = match &secure {
             Some(secure) => format!("{}|{}", self.name(), secure.name()),
@@ -127,6 +110,7 @@ impl PrimeVulRow {
             cve: self.cve.or_else(|| secure.as_ref().and_then(|secure| secure.cve.clone())),
             project: self.project,
             commit: self.commit_id,
+            date: None,
             license: None,
             file_name: self.file_name,
             function: None,
@@ -135,31 +119,39 @@ impl PrimeVulRow {
             secure: secure.map(|secure| secure.func),
             tests: None,
             split: None,
+            original,
             source: SourceId { dataset: dataset.into(), id },
         }
     }
 }
 
-/// C or C++ for code whose file does not say: C where it parses as C, else C++ where it parses as that.
-pub(crate) fn c_family(code: &str) -> Language {
-    let clean = |language| parse(language, code).is_ok_and(|parsed| parsed.is_clean());
-    if clean(Language::C) {
-        Language::C
-    } else if clean(Language::Cpp) || code.contains("::") {
-        Language::Cpp
-    } else {
-        Language::C
+/// 0 or 1.
+pub(crate) fn target(object: &Map<String, Value>) -> Result<u8, Refusal> {
+    match object.get("target") {
+        Some(Value::Number(number)) => match number.as_u64() {
+            Some(target @ (0 | 1)) => Ok(target as u8),
+            _ => Err((DropReason::InvalidValue, format!("field `target` is {number}, not 0 or 1"))),
+        },
+        Some(other) => {
+            Err((DropReason::WrongType, format!("field `target` is {}, not a number", kind(other))))
+        }
+        None => Err((DropReason::MissingField, "field `target` is absent".into())),
     }
 }
 
-/// PrimeVul holds C and C++ only; `.h` and nameless files are told apart by their text.
+/// A line without its code, which the record holds anyway.
+fn without_code(object: &Map<String, Value>) -> Map<String, Value> {
+    object
+        .iter()
+        .filter(|(field, _)| *field != "func")
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect()
+}
+
+/// PrimeVul holds C and C++; a file that says another language is believed, and nameless files are told apart by
+/// their text.
 fn language(file_name: Option<&str>, code: &str) -> Language {
-    let extension =
-        file_name.and_then(|name| Path::new(name).extension()).and_then(|extension| extension.to_str());
-    match extension.and_then(Language::from_extension) {
-        Some(language @ (Language::C | Language::Cpp)) if extension != Some("h") => language,
-        _ => c_family(code),
-    }
+    file_name.and_then(|name| language_of_file(name, code)).unwrap_or_else(|| c_family(code))
 }
 
 /// One line of the single files: a vulnerable function without its fix.
@@ -168,7 +160,7 @@ pub(crate) fn record_single(object: &Map<String, Value>) -> Result<Vulnerability
     if row.target == 0 {
         return Err((DropReason::NotVulnerable, "target is 0: the function is not vulnerable".into()));
     }
-    Ok(row.into_record(None))
+    Ok(row.into_record(None, vec![without_code(object)]))
 }
 
 /// The paired files. A line joins the next one when project and commit agree and their targets differ; a pair whose
@@ -179,26 +171,33 @@ pub(crate) fn read_paired<R: BufRead>(
     lines: Lines<R>,
     collector: &mut Collector<'_>,
 ) -> Result<(), CorpusError> {
-    let mut waiting: Option<(usize, PrimeVulRow)> = None;
-    let alone = |collector: &mut Collector<'_>, waiting: Option<(usize, PrimeVulRow)>| {
-        if let Some((line, row)) = waiting {
-            let missing = if row.target == 1 { "fix (target 0)" } else { "vulnerable function (target 1)" };
+    let mut waiting: Option<Half> = None;
+    let alone = |collector: &mut Collector<'_>, waiting: Option<Half>| {
+        if let Some(half) = waiting {
+            let missing =
+                if half.row.target == 1 { "fix (target 0)" } else { "vulnerable function (target 1)" };
             let detail = format!("the next line is not its {missing} of the same project and commit");
-            collector.add(file, line, Err((DropReason::PartnerMissing, detail)));
+            collector.add(file, half.line, Err((DropReason::PartnerMissing, detail)));
         }
     };
     for line in lines {
         let line = line.map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
-        match line.object().and_then(|object| PrimeVulRow::from_object(&object)) {
+        let half = object(&line).and_then(|object| {
+            let row = PrimeVulRow::from_object(&object)?;
+            Ok(Half { line: line.number, row, original: without_code(&object) })
+        });
+        match half {
             Err(refusal) => {
                 alone(collector, waiting.take());
                 collector.add(file, line.number, Err(refusal));
             }
-            Ok(row) => match waiting.take() {
-                Some((first_line, first)) if first.pairs_with(&row) => {
-                    let swapped = first.target == 0;
-                    let (vulnerable, secure) = if swapped { (row, first) } else { (first, row) };
-                    let added = collector.add(file, first_line, Ok(vulnerable.into_record(Some(secure))));
+            Ok(half) => match waiting.take() {
+                Some(first) if first.row.pairs_with(&half.row) => {
+                    let (first_line, swapped) = (first.line, first.row.target == 0);
+                    let (vulnerable, secure) = if swapped { (half, first) } else { (first, half) };
+                    let original = vec![vulnerable.original, secure.original];
+                    let record = vulnerable.row.into_record(Some(secure.row), original);
+                    let added = collector.add(file, first_line, Ok(record));
                     if swapped && added {
                         let detail = "the fix stands before the flaw; the sides were put right by `target`";
                         collector.mended(file, first_line, (DropReason::SwappedSides, detail.into()));
@@ -206,11 +205,59 @@ pub(crate) fn read_paired<R: BufRead>(
                 }
                 unpaired => {
                     alone(collector, unpaired);
-                    waiting = Some((line.number, row));
+                    waiting = Some(half);
                 }
             },
         }
     }
     alone(collector, waiting.take());
     Ok(())
+}
+
+/// One line that waits for its partner.
+struct Half {
+    line: usize,
+    row: PrimeVulRow,
+    original: Map<String, Value>,
+}
+
+/// Vulnerability records as lines of PrimeVul v0.1: a vulnerable function (`target` 1), then its fix (`target` 0) where
+/// there is one.
+///
+/// What came from PrimeVul gets every field back as it stood, the digits of its hashes included. Records of other
+/// sources get the fields that are known; `idx` counts lines, `func_hash` is the first 128 bits of BLAKE3 over the
+/// code, and what is not known is null (an unknown file is the word `None`, as PrimeVul writes it).
+pub fn primevul_lines(records: &[VulnerabilityRecord]) -> Vec<Value> {
+    let mut lines = Vec::new();
+    for record in records {
+        let sides = [(1, Some(&record.vulnerable)), (0, record.secure.as_ref())];
+        for (index, (target, code)) in sides.into_iter().enumerate() {
+            let Some(code) = code else { continue };
+            let mut line = match record.original.get(index) {
+                Some(original) => original.clone(),
+                None => known_fields(record, target, code, lines.len()),
+            };
+            line.insert("func".into(), Value::String(code.clone()));
+            lines.push(Value::Object(line));
+        }
+    }
+    lines
+}
+
+fn known_fields(record: &VulnerabilityRecord, target: u8, code: &str, index: usize) -> Map<String, Value> {
+    let digest = blake3::hash(code.as_bytes());
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest.as_bytes()[..16]);
+    // Digits written by Rust's own formatter are a number in JSON.
+    let hash = Number::from_string_unchecked(u128::from_be_bytes(first).to_string());
+    let file = record.file_name.clone().unwrap_or_else(|| "None".into());
+    let fields = serde_json::json!({
+        "idx": index, "project": record.project, "commit_id": record.commit, "project_url": null, "commit_url": null,
+        "commit_message": null, "target": target, "func_hash": hash, "file_name": file, "file_hash": null,
+        "cwe": record.cwe, "cve": record.cve, "cve_desc": record.description, "nvd_url": null,
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
 }

@@ -24,6 +24,9 @@ pub struct VulnerabilityRecord {
     /// The fixing commit.
     #[serde(default)]
     pub commit: Option<String>,
+    /// The day of the fixing commit, `YYYY-MM-DD` in UTC, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// The licence of the code, where the data set states one.
     #[serde(default)]
     pub license: Option<String>,
@@ -47,6 +50,10 @@ pub struct VulnerabilityRecord {
     /// The split the data set itself puts the record in.
     #[serde(default)]
     pub split: Option<Split>,
+    /// The lines that the record came from, without their code, where every field of them is to survive an export
+    /// (PrimeVul): first the vulnerable function's, then the fix's. Empty for all other sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub original: Vec<serde_json::Map<String, serde_json::Value>>,
     /// Where the record stands in its data set.
     pub source: SourceId,
 }

@@ -6,17 +6,23 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::collect::Refusal;
+use crate::fields;
 use crate::lines::Lines;
-use crate::source::{ReadLimits, Refusal, jsonl_files};
-use crate::{CorpusError, DropReason, RepairPair, VulnerabilityRecord, check_pair};
+use crate::source::{ReadLimits, jsonl_files};
+use crate::{CorpusError, DropReason, RepairPair, VulnerabilityRecord, check_pair, parquet_file};
 
-/// Reads a PrimeVul+ file (or a folder of them) and believes nothing: every line must be a valid pair, unknown
-/// fields included, and pass [`check_pair`].
+/// Reads a PrimeVul+ file, JSONL or Parquet (or a folder of JSONL files), and believes nothing: every line must be a
+/// valid pair, unknown fields included, and pass [`check_pair`].
 ///
 /// # Errors
 /// The first line that is not, with its number and field.
 pub fn read_primevul_plus(path: &Path) -> Result<Vec<RepairPair>, CorpusError> {
     let mut pairs = Vec::new();
+    if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        parquet_file::read_pairs(path, &mut pairs)?;
+        return Ok(pairs);
+    }
     for file in jsonl_files(path)? {
         let lines = Lines::open(&file, ReadLimits::default().line_bytes)?;
         read_lines(&file, lines, &mut pairs)?;
@@ -37,8 +43,8 @@ fn read_lines<R: BufRead>(
             field: field.into(),
             message,
         };
-        let object =
-            line.object().map_err(|(reason, detail)| invalid("(line)", format!("{reason}: {detail}")))?;
+        let object = fields::object(&line)
+            .map_err(|(reason, detail)| invalid("(line)", format!("{reason}: {detail}")))?;
         let pair = pair(line.text(), &object).map_err(|(field, message)| invalid(&field, message))?;
         if let Some(problem) = check_pair(&pair).into_iter().next() {
             let (field, message) = problem.split_once(": ").unwrap_or(("(line)", &problem));
@@ -97,23 +103,32 @@ pub(crate) fn record(text: &str, object: &Map<String, Value>) -> Result<Vulnerab
     if let Some(problem) = check_pair(&pair).into_iter().next() {
         return Err((DropReason::InvalidValue, problem));
     }
-    Ok(VulnerabilityRecord {
-        id: pair.id,
-        language: pair.language,
-        cwe: pair.cwe,
-        cve: pair.cve,
-        project: pair.project,
-        commit: pair.commit,
-        license: pair.license,
-        file_name: None,
-        function: None,
-        description: None,
-        vulnerable: pair.vulnerable,
-        secure: Some(pair.secure),
-        tests: pair.tests,
-        split: Some(pair.split),
-        source: pair.source,
-    })
+    Ok(pair.into())
+}
+
+impl From<RepairPair> for VulnerabilityRecord {
+    /// The record that a pair could have come from; the name of its function and the prose about its flaw are lost.
+    fn from(pair: RepairPair) -> Self {
+        Self {
+            id: pair.id,
+            language: pair.language,
+            cwe: pair.cwe,
+            cve: pair.cve,
+            project: pair.project,
+            commit: pair.commit,
+            date: pair.date,
+            license: pair.license,
+            file_name: pair.file_name,
+            function: None,
+            description: None,
+            vulnerable: pair.vulnerable,
+            secure: Some(pair.secure),
+            tests: pair.tests,
+            split: Some(pair.split),
+            original: Vec::new(),
+            source: pair.source,
+        }
+    }
 }
 
 /// Writes pairs as JSONL: into a file beside `path` first, then renamed over it, so that a kill leaves the old file

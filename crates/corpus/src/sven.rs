@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use vul2safe_code::{Cwe, Language, Span};
+use vul2safe_code::{Cwe, Span};
 
-use crate::source::{Refusal, jsonl_files, required};
-use crate::{CorpusError, DropReason, SourceId, Split, VulnerabilityRecord, primevul};
+use crate::collect::Refusal;
+use crate::fields::{language_of_file, required};
+use crate::source::jsonl_files;
+use crate::{CorpusError, DropReason, SourceId, Split, VulnerabilityRecord};
 
 /// One line of SVEN, with its changes as byte spans.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +139,7 @@ pub(crate) fn record(
     let cwe = Cwe::parse(&row.vul_type).ok_or_else(|| {
         (DropReason::InvalidValue, format!("field `vul_type`: `{}` is no CWE", row.vul_type))
     })?;
-    let language = language(&row.file_name, &row.func_src_before).ok_or_else(|| {
+    let language = language_of_file(&row.file_name, &row.func_src_before).ok_or_else(|| {
         (DropReason::UnknownLanguage, format!("field `file_name`: no known language in `{}`", row.file_name))
     })?;
     let folder = file.parent().and_then(Path::file_name).map(|folder| folder.to_string_lossy().into_owned());
@@ -156,6 +158,7 @@ pub(crate) fn record(
         cve: None,
         project,
         commit,
+        date: None,
         license: None,
         file_name: Some(row.file_name),
         function: Some(row.func_name),
@@ -164,21 +167,13 @@ pub(crate) fn record(
         secure: Some(row.func_src_after),
         tests: None,
         split,
+        original: Vec::new(),
         source: SourceId { dataset: "sven".into(), id: format!("{name}:{line}") },
     })
 }
 
-/// The language by the file's extension. A `.h` may be either of the C family, and so says its text.
-fn language(file_name: &str, code: &str) -> Option<Language> {
-    let extension = Path::new(file_name).extension()?.to_str()?;
-    if extension.eq_ignore_ascii_case("h") {
-        return Some(primevul::c_family(code));
-    }
-    Language::from_extension(extension)
-}
-
 /// Splits `github.com/<owner>/<name>/commit/<hash>`.
-fn project_and_commit(link: &str) -> (Option<String>, Option<String>) {
+pub(crate) fn project_and_commit(link: &str) -> (Option<String>, Option<String>) {
     let link = link.trim_start_matches("https://").trim_start_matches("http://");
     let (head, commit) = match link.split_once("/commit/") {
         Some((head, commit)) => (head, Some(commit.trim_end_matches('/').to_owned())),

@@ -5,8 +5,10 @@ use std::path::Path;
 use proptest::prelude::*;
 use vul2safe_code::{Cwe, Language};
 use vul2safe_corpus::{
-    CorpusError, Prompt, Repair, RepairPair, Side, SourceId, Split, SplitConfig, assign_splits, check_pair,
-    content_hash, diff_spans, json_schema, read_primevul_plus, write_primevul_plus,
+    CardFacts, CorpusError, Evidence, OverlapConfig, Prompt, Repair, RepairPair, Side, SourceId, Split,
+    SplitConfig, Tests, Verdict, View, assign_splits, chat_rows, check_pair, contamination, content_hash,
+    data_card, diff_spans, json_schema, read_benchmark_texts, read_primevul_plus, rl_rows, sft_rows,
+    write_primevul_plus, write_primevul_plus_parquet,
 };
 
 fn pair(id: &str, vulnerable: &str, secure: &str) -> RepairPair {
@@ -17,6 +19,8 @@ fn pair(id: &str, vulnerable: &str, secure: &str) -> RepairPair {
         cve: None,
         project: None,
         commit: None,
+        date: None,
+        file_name: None,
         license: None,
         vulnerable: vulnerable.into(),
         secure: secure.into(),
@@ -205,7 +209,7 @@ proptest! {
 
     #[test]
     fn splits_never_part_a_group_and_do_not_depend_on_order(seed in any::<u64>()) {
-        let config = SplitConfig { seed, validation: 0.2, test: 0.1, keep: false };
+        let config = SplitConfig { seed, validation: 0.2, test: 0.1, keep: false, ..SplitConfig::default() };
         let mut pairs = many();
         let summary = assign_splits(&mut pairs, &config);
         prop_assert_eq!(summary.leaking_groups, 0);
@@ -245,4 +249,181 @@ fn keep_leaves_the_splits_and_counts_the_leaks() {
     let summary = assign_splits(&mut pairs, &SplitConfig { keep: true, ..SplitConfig::default() });
     assert_eq!(pairs[0].split, Split::Validation);
     assert_eq!((summary.validation, summary.leaking_groups), (1, 1));
+}
+
+/// Every field set, none of them to a default.
+fn full(id: &str) -> RepairPair {
+    let mut pair = pair(id, VULNERABLE, SECURE);
+    pair.cve = Some("CVE-2020-1".into());
+    pair.project = Some("a/b".into());
+    pair.commit = Some("c0ffee".into());
+    pair.date = Some("2020-05-06".into());
+    pair.file_name = Some("src/é.py".into());
+    pair.license = Some("MIT".into());
+    pair.repair.rounds = 3;
+    pair.evidence =
+        vec![Evidence { check: "parses".into(), verdict: Verdict::Passed, detail: "\"both\"\n".into() }];
+    pair.spans[0].cwe = Some(Cwe(89));
+    pair.prompts[0].checks = vec!["lexicon".into(), "tokens".into()];
+    pair.prompts.push(Prompt {
+        text: "Go on.".into(),
+        style: "prefix".into(),
+        prefix: Some("def find(".into()),
+        checks: vec![],
+    });
+    pair.tests = Some(Tests { functional: "def test_a(answer): pass".into(), processes: 2 });
+    pair.split = Split::Test;
+    pair
+}
+
+#[test]
+fn parquet_keeps_every_field_and_is_read_as_strictly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    let mut pairs = vec![full("a"), pair("b", "x = 1\n", "x = 2\n")];
+    pairs[1].prompts.clear();
+    // More than one row group.
+    pairs.extend((0..1_500).map(|index| pair(&format!("n{index}"), &format!("x = {index}\n"), "y = 2\n")));
+    write_primevul_plus_parquet(&path, &pairs).unwrap();
+    assert_eq!(read_primevul_plus(&path).unwrap(), pairs);
+    write_primevul_plus_parquet(&path, &[]).unwrap();
+    assert_eq!(read_primevul_plus(&path).unwrap(), []);
+    pairs[1].hash = "0".repeat(64);
+    write_primevul_plus_parquet(&path, &pairs[..2]).unwrap();
+    let error = read_primevul_plus(&path).unwrap_err().to_string();
+    assert!(error.contains("pairs.parquet:2: field `hash`"), "{error}");
+    std::fs::write(&path, b"PAR1 and nothing more").unwrap();
+    assert!(matches!(read_primevul_plus(&path), Err(CorpusError::BrokenFile { .. })));
+}
+
+/// A function of some length in which `changes` tokens differ from the others.
+fn long(changes: usize) -> String {
+    let lines: Vec<String> = (0..30)
+        .map(|line| {
+            format!("    value_{line} = step_{}(value)\n", if line < changes { 100 + line } else { line })
+        })
+        .collect();
+    format!("def run(value):\n{}    return value\n", lines.concat())
+}
+
+#[test]
+fn near_duplicates_stay_on_one_side() {
+    let groups = |near_duplicates: f64, changes: usize| {
+        let other = long(changes);
+        let mut pairs = [
+            pair("a", &long(0), &format!("{}# a\nx = 1\n", long(0))),
+            pair("b", &other, &format!("{other}y = 2\nz = 3\n")),
+        ];
+        let config = SplitConfig { near_duplicates, ..SplitConfig::default() };
+        let summary = assign_splits(&mut pairs, &config);
+        (summary.groups, summary.near_duplicates > 0)
+    };
+    assert_eq!(groups(0.8, 1), (1, true));
+    assert_eq!(groups(0.8, 15), (2, false));
+    assert_eq!(groups(1.0, 1), (2, false), "1 joins the same tokens only");
+    assert_eq!(groups(1.0, 0), (1, false));
+}
+
+#[test]
+fn projects_and_days_are_held_out_with_all_that_belongs_to_them() {
+    let mut pairs = many();
+    let config = SplitConfig { hold_out_projects: vec!["PROJECT 1".into()], ..SplitConfig::default() };
+    let summary = assign_splits(&mut pairs, &config);
+    assert_eq!(summary.leaking_groups, 0);
+    assert!(
+        pairs
+            .iter()
+            .filter(|pair| pair.project.as_deref() == Some("project 1"))
+            .all(|pair| pair.split == Split::Test)
+    );
+    assert!(pairs.iter().any(|pair| pair.split == Split::Train));
+
+    let mut pairs = many();
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        pair.project = Some("one".into());
+        pair.date = (index % 10 != 9).then(|| format!("20{index:02}-01-01"));
+    }
+    let config = SplitConfig { hold_out_from: Some("2050-01-01".into()), ..SplitConfig::default() };
+    let summary = assign_splits(&mut pairs, &config);
+    assert_eq!((summary.leaking_groups, summary.undated), (0, 6));
+    for pair in &pairs {
+        match pair.date.as_deref() {
+            Some(date) if date >= "2050-01-01" => assert_eq!(pair.split, Split::Test, "{}", pair.id),
+            Some(_) => {}
+            None => assert_ne!(pair.split, Split::Train, "{}", pair.id),
+        }
+    }
+    // Only what shares a CVE or code with a later pair is tested beside those.
+    assert!(summary.train > 20 && summary.test >= 9, "{summary:?}");
+}
+
+#[test]
+fn benchmark_texts_are_found_in_sides_and_prompts() {
+    let folder = tempfile::tempdir().unwrap();
+    let solution = "def median(values):\n    ordered = sorted(values)\n    middle = len(ordered) // 2\n    return ordered[middle]\n";
+    let lines =
+        serde_json::json!({"task_id": "T/1", "canonical_solution": solution, "entry_point": "median"})
+            .to_string();
+    let path = folder.path().join("suite.jsonl");
+    std::fs::write(&path, &lines).unwrap();
+    let texts = read_benchmark_texts(&path).unwrap();
+    std::fs::write(&path, format!("[{lines}]")).unwrap();
+    assert_eq!(read_benchmark_texts(&path).unwrap(), texts);
+    let mut asked = pair("asked", "x = 1\n", "x = 2\n");
+    asked.prompts[0].text = format!("Explain:\n{solution}");
+    let pairs =
+        [pair("side", &format!("import os\n{solution}"), "y = 2\n"), pair("none", VULNERABLE, SECURE), asked];
+    let found = contamination(&pairs, &texts, &OverlapConfig::default());
+    let places: Vec<_> =
+        found.overlaps.iter().map(|one| (one.pair.as_str(), one.place.as_str(), one.share)).collect();
+    assert_eq!(places, [("side", "vulnerable", 1.0), ("asked", "plain", 1.0)]);
+    assert_eq!(found.overlaps[0].benchmark, "T/1#canonical_solution");
+    assert_eq!(found.too_short, ["T/1#entry_point", "T/1#task_id"]);
+    std::fs::write(&path, "{\"text\": \"a\"}\n{broken").unwrap();
+    assert!(read_benchmark_texts(&path).unwrap_err().to_string().contains("value 2"));
+}
+
+#[test]
+fn views_have_the_shapes_that_trainers_read() {
+    let pair = full("a");
+    let sft = sft_rows(&pair);
+    assert_eq!(sft.len(), 2);
+    assert_eq!(sft[1]["prompt"], serde_json::json!([{"role": "user", "content": "Go on.\ndef find("}]));
+    assert_eq!(sft[1]["completion"], serde_json::json!([{"role": "assistant", "content": SECURE}]));
+    assert_eq!(chat_rows(&pair)[0]["messages"][1]["content"], SECURE);
+    let rl = &rl_rows(&pair)[0];
+    assert_eq!(rl["vulnerable"], VULNERABLE);
+    assert_eq!((&rl["functional_tests"], &rl["processes"]), (&"def test_a(answer): pass".into(), &2.into()));
+    assert_eq!(rl["spans"].as_array().unwrap().len(), pair.spans.len());
+    assert!(rl.get("completion").is_none());
+}
+
+#[test]
+fn a_card_counts_what_is_there() {
+    let pairs = [full("a"), pair("b", "x = 1\n", "x = 2\n")];
+    let facts = CardFacts {
+        title: "Own: \"data\"".into(),
+        rejected: vec![("no_prompt".into(), 3)],
+        left_out: vec![],
+    };
+    let views: Vec<View> = vec![("pairs", vec![(Split::Train, "pairs/train.parquet".into())])];
+    let card = data_card(&pairs, &facts, &views);
+    for line in [
+        "pretty_name: \"Own: \\\"data\\\"\"",
+        "license: other",
+        "- n<1K",
+        "  - split: train\n    path: pairs/train.parquet",
+        "2 repair pairs with 3 implicit prompts",
+        "| CWE-89 | 2 |",
+        "| MIT | 1 |",
+        "| unknown | 1 |",
+        "| no_prompt | 3 |",
+        "| test | 1 |",
+    ] {
+        assert!(card.readme.contains(line), "{line} is missing in\n{}", card.readme);
+    }
+    let charts: Vec<&str> = card.charts.iter().map(|(file, _)| file.as_str()).collect();
+    assert!(charts.contains(&"plots/weakness.svg") && !charts.contains(&"plots/left-out.svg"), "{charts:?}");
+    let one = data_card(&pairs[..1], &facts, &views);
+    assert!(one.readme.contains("license: mit\n"));
 }

@@ -9,11 +9,15 @@ use vul2safe_corpus::{
 };
 
 fn sven() -> Option<PathBuf> {
-    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
+    data("sven")
+}
+
+fn data(folder: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("VUL2SAFE_DATA").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
         PathBuf::from,
     );
-    let path = data.join("sven");
+    let path = root.join(folder);
     if path.is_dir() {
         return Some(path);
     }
@@ -135,4 +139,25 @@ fn primevul_line(index: usize, target: u8, code: &str, record: &VulnerabilityRec
         &format!("\"func_hash\":340282366920938463463374607431768{index:03}{target:03}"),
     );
     row
+}
+
+/// Every one of LinuxVul's 2,317 pairs and of CyberSecEval's 1,681 cut-outs is a record or a drop with a reason.
+#[test]
+fn every_element_of_linuxvul_and_cyberseceval_is_accounted_for() {
+    if let Some(path) = data("linuxvul") {
+        let imported = imported(&Source::LinuxVul { path });
+        println!("LinuxVul: {} read, {} records, {:?}", imported.read, imported.records.len(), imported.counts());
+        assert_eq!(imported.read, 2_317);
+        assert!(imported.records.len() > 2_000);
+        assert!(imported.records.iter().all(|record| record.cve.is_some() && !record.cwe.is_empty()));
+    }
+    if let Some(path) = data("cyberseceval") {
+        let imported = imported(&Source::CyberSecEval { path });
+        println!("CyberSecEval: {} read, {} records, {:?}", imported.read, imported.records.len(), imported.counts());
+        assert_eq!(imported.read, 1_681);
+        assert!(imported.records.iter().all(|record| record.secure.is_none() && record.cwe.len() == 1));
+        assert!(imported.counts().keys().all(|reason| {
+            matches!(reason, DropReason::UnknownLanguage | DropReason::Duplicate)
+        }));
+    }
 }

@@ -152,6 +152,7 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
             cve: None,
             project: Some(format!("range-{hash}")),
             commit: None,
+            date: None,
             license: Some("Apache-2.0".to_string()),
             file_name: Some(names.fill(if family.language == Language::Python {
                 "$noun.py"
@@ -167,6 +168,7 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
                 processes: family.processes,
             }),
             split: None,
+            original: Vec::new(),
             source: SourceId { dataset: "vul2safe-range".to_string(), id: hash },
         });
     }

@@ -200,6 +200,8 @@ fn make_pair(
         cve: record.cve.clone(),
         project: record.project.clone(),
         commit: record.commit.clone(),
+        date: record.date.clone(),
+        file_name: record.file_name.clone(),
         license: record.license.clone(),
         vulnerable: record.vulnerable.clone(),
         secure: draft.secure.clone(),

@@ -25,6 +25,7 @@
 //!     cve: None,
 //!     project: None,
 //!     commit: None,
+//!     date: None,
 //!     license: None,
 //!     file_name: None,
 //!     function: None,
@@ -33,6 +34,7 @@
 //!     secure: Some("def find(db, name):\n    \"\"\"Return the row of a customer.\"\"\"\n    return db.execute(\"SELECT * FROM customers WHERE name = ?\", (name,)).fetchone()\n".into()),
 //!     tests: None,
 //!     split: None,
+//!     original: Vec::new(),
 //!     source: SourceId { dataset: "example".into(), id: "1".into() },
 //! };
 //! let decisions = repair(&[record], &OfflineTeacher, None, &RepairConfig::default(), &|_| {});

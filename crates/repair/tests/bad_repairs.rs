@@ -32,6 +32,7 @@ fn record(vulnerable: &str, secure: Option<&str>) -> VulnerabilityRecord {
         cve: None,
         project: None,
         commit: None,
+        date: None,
         license: None,
         file_name: None,
         function: Some("find_customer".into()),
@@ -40,6 +41,7 @@ fn record(vulnerable: &str, secure: Option<&str>) -> VulnerabilityRecord {
         secure: secure.map(str::to_owned),
         tests: None,
         split: None,
+        original: Vec::new(),
         source: SourceId { dataset: "test".into(), id: "1".into() },
     }
 }

@@ -13,6 +13,7 @@ fn record(language: Language, cwe: u32, vulnerable: &str, secure: &str) -> Vulne
         cve: None,
         project: None,
         commit: None,
+        date: None,
         license: None,
         file_name: None,
         function: None,
@@ -26,6 +27,7 @@ fn record(language: Language, cwe: u32, vulnerable: &str, secure: &str) -> Vulne
             processes: 0,
         }),
         split: None,
+        original: Vec::new(),
         source: SourceId { dataset: "test".into(), id: "1".into() },
     }
 }

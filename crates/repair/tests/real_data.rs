@@ -88,6 +88,7 @@ fn sven_like(vulnerable: &str, secure: &str) -> VulnerabilityRecord {
         cve: None,
         project: None,
         commit: None,
+        date: None,
         license: None,
         file_name: None,
         function: None,
@@ -96,6 +97,7 @@ fn sven_like(vulnerable: &str, secure: &str) -> VulnerabilityRecord {
         secure: Some(secure.into()),
         tests: None,
         split: None,
+        original: Vec::new(),
         source: vul2safe_corpus::SourceId { dataset: "test".into(), id: "long".into() },
     }
 }

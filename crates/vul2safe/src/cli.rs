@@ -139,6 +139,8 @@ pub struct InitArguments {
 pub enum DataCommand {
     /// Read vulnerability records into one JSON Lines form; count what is dropped, by reason.
     Import(ImportArguments),
+    /// Vulnerability records from the fixes in a local git repository's history.
+    Mine(MineArguments),
     /// Vul2Safe: turn imported records into PrimeVul+.
     ///
     /// The offline teacher needs no network. With a `[teacher]` in the recipe language models repair, criticise and
@@ -147,8 +149,12 @@ pub enum DataCommand {
     Build(BuildArguments),
     /// Show pairs with their spans coloured, their checks and their prompts.
     Show(ShowArguments),
+    /// Write one HTML file to browse pairs, spans, checks, prompts and what was rejected.
+    Report(DataReportArguments),
     /// Check a PrimeVul+ file: schema, spans, hashes, splits.
     Check(CheckArguments),
+    /// Write a PrimeVul+ file in another form, filtered by licence and cleared of benchmarks' texts.
+    Export(ExportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -158,13 +164,39 @@ pub struct ImportArguments {
     /// Its format.
     #[arg(long, value_enum)]
     pub source: SourceKind,
-    /// `jsonl` only: which column holds what, for instance `--column vulnerable=before`; may be repeated. Known:
-    /// vulnerable, secure, id, language, cwe, cve, project, commit, license, function, description.
+    /// `jsonl`, `csv` and `parquet` only: which column holds what, for instance `--column vulnerable=before`; may be
+    /// repeated. Known: vulnerable, secure, id, language, cwe, cve, project, commit, date, license, file_name, function,
+    /// description.
     #[arg(long, value_name = "FIELD=COLUMN")]
     pub column: Vec<String>,
-    /// `jsonl` only: the language of records that do not say it.
+    /// `jsonl`, `csv` and `parquet` only: the language of records that do not say it.
     #[arg(long, value_name = "LANGUAGE")]
     pub language: Option<Language>,
+    /// Functions with more bytes are dropped and counted.
+    #[arg(long, default_value_t = 131_072)]
+    pub maximum_bytes: usize,
+    /// Where to write the records.
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct MineArguments {
+    /// The folder of the repository. Nothing in it is changed or run.
+    pub repository: PathBuf,
+    /// The newest commit to look at, and everything before it: a branch, a tag, an id.
+    #[arg(long, default_value = "HEAD")]
+    pub revision: String,
+    /// Take this commit, whatever its message says; may be repeated. Without any, commits are taken whose message names a
+    /// CVE or a CWE, or speaks of a vulnerability.
+    #[arg(long, value_name = "ID")]
+    pub commit: Vec<String>,
+    /// The same from a file: the first word of each line; lines that start with # are left out.
+    #[arg(long, value_name = "FILE")]
+    pub commits: Option<PathBuf>,
+    /// Name of the project [default: from the address of the remote `origin`, else the folder's name]
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// Functions with more bytes are dropped and counted.
     #[arg(long, default_value_t = 131_072)]
     pub maximum_bytes: usize,
@@ -198,6 +230,9 @@ pub struct ShowArguments {
     /// Show pairs of this weakness.
     #[arg(long)]
     pub cwe: Option<String>,
+    /// Show what was rejected instead, from the file that `data build` leaves beside its pairs.
+    #[arg(long)]
+    pub rejected: bool,
     /// How many pairs to show.
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub limit: usize,
@@ -207,9 +242,68 @@ pub struct ShowArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct DataReportArguments {
+    /// A PrimeVul+ file.
+    pub data: PathBuf,
+    /// How many pairs, and how many rejected records, to write out in full.
+    #[arg(long, default_value_t = 500, value_parser = at_least_one())]
+    pub limit: usize,
+    /// Where to write it [default: beside the data, with the ending .html]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct CheckArguments {
     /// A PrimeVul+ file.
     pub data: PathBuf,
+}
+
+/// Forms in which data can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// PrimeVul+, one JSON object a line.
+    Jsonl,
+    /// PrimeVul+ as one Parquet file.
+    Parquet,
+    /// PrimeVul v0.1 `_paired`: of a pair two lines; of records as `data import` writes them every field that came.
+    Primevul,
+    /// TRL's prompt and completion, as messages, one JSON object a line.
+    Sft,
+    /// TRL's conversations, one JSON object a line.
+    Chat,
+    /// A prompt and what a reward needs, one JSON object a line.
+    Rl,
+    /// A folder with Parquet, the three views, and a data card with plots, for `datasets.load_dataset`.
+    Hub,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// A PrimeVul+ file, JSONL or Parquet; for `primevul` also records as `data import` writes them.
+    pub data: PathBuf,
+    /// The form.
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Keep pairs of this licence only, by its SPDX identifier; may be repeated. `unknown` stands for pairs without one.
+    #[arg(long, value_name = "LICENSE")]
+    pub license: Vec<String>,
+    /// Leave out pairs that hold texts of this benchmark: JSON Lines, or one JSON array, of objects with texts; may be
+    /// repeated.
+    #[arg(long, value_name = "FILE")]
+    pub decontaminate: Vec<PathBuf>,
+    /// Share of a benchmark text's runs of words from which it counts as held.
+    #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
+    pub overlap: f64,
+    /// Words of such a run.
+    #[arg(long, default_value_t = 13, value_parser = at_least_one(), value_name = "WORDS")]
+    pub ngram: usize,
+    /// `hub` only: name of the data set.
+    #[arg(long, default_value = "PrimeVul+")]
+    pub title: String,
+    /// Where to write: a file; for `hub` a folder, which must be empty or not there.
+    #[arg(long, short, value_name = "PATH")]
+    pub out: PathBuf,
 }
 
 /// How to train.

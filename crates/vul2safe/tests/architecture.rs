@@ -72,7 +72,39 @@ fn only_the_sandbox_starts_processes_and_only_the_client_is_async() {
                 || text.contains("process::Command")
                 || text.contains("libc::fork");
             let is_test = file.to_string_lossy().contains("tests");
-            assert!(name == "sandbox" || is_test || !starts, "{}: starts a process", file.display());
+            // Mining reads the objects of a repository through git; ARCHITECTURE.md says what that module may not do.
+            let is_git = file.ends_with("crates/corpus/src/mine/git.rs");
+            assert!(
+                name == "sandbox" || is_test || is_git || !starts,
+                "{}: starts a process",
+                file.display()
+            );
+        }
+    }
+}
+
+/// The one process outside the sandbox reads, and is given nothing that a repository's author could have it run.
+#[test]
+fn git_is_started_without_configuration_hooks_or_pagers() {
+    let text = read(&workspace().join("crates/corpus/src/mine/git.rs"));
+    assert_eq!(text.matches("Command::new(").count(), 1);
+    for needed in [
+        "Command::new(\"git\")",
+        "env_clear()",
+        "--no-pager",
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+    ] {
+        assert!(text.contains(needed), "git.rs lacks {needed}");
+    }
+    let mut files = Vec::new();
+    sources(&workspace().join("crates/corpus/src/mine"), &mut files);
+    for file in files {
+        let text = read(&file);
+        for word in ["checkout", "\"fetch\"", "\"clone\"", "\"show\"", "\"log\"", "\"diff\""] {
+            let comment_free: String =
+                text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            assert!(!comment_free.contains(word), "{}: git {word}", file.display());
         }
     }
 }

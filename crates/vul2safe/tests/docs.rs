@@ -110,6 +110,30 @@ fn the_range_page_names_every_field_of_an_export() {
 }
 
 #[test]
+fn the_schema_of_primevul_plus_is_current() {
+    let path = workspace().join("docs/src/reference/primevul-plus.schema.json");
+    let mut expected = serde_json::to_string_pretty(&vul2safe_corpus::json_schema()).expect("JSON");
+    expected.push('\n');
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &expected).expect("writable");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == expected, "primevul-plus.schema.json is out of date; see the top of this test");
+}
+
+#[test]
+fn the_sources_page_names_every_source_and_reason() {
+    use clap::ValueEnum;
+    let page = std::fs::read_to_string(workspace().join("docs/src/reference/sources.md")).expect("the page");
+    let sources =
+        vul2safe::recipe::SourceKind::value_variants().iter().map(|source| source.word().to_owned());
+    let reasons = vul2safe_corpus::DropReason::ALL.iter().map(ToString::to_string);
+    let missing: Vec<String> =
+        sources.chain(reasons).filter(|word| !page.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "docs/src/reference/sources.md does not explain {missing:?}");
+}
+
+#[test]
 fn the_recipe_page_names_every_key() {
     let page = std::fs::read_to_string(workspace().join("docs/src/reference/recipe.md")).expect("the page");
     let resolved: toml::Table =

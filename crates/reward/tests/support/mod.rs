@@ -14,6 +14,8 @@ pub fn pair(id: &str, language: Language, vulnerable: &str, secure: &str) -> Rep
         cve: None,
         project: None,
         commit: None,
+        date: None,
+        file_name: None,
         license: None,
         vulnerable: vulnerable.to_string(),
         secure: secure.to_string(),

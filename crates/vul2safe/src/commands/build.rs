@@ -1,6 +1,6 @@
 //! `data build`.
 
-use vul2safe_corpus::{SplitConfig, VulnerabilityRecord, write_primevul_plus};
+use vul2safe_corpus::{Split, SplitConfig, VulnerabilityRecord, write_primevul_plus};
 use vul2safe_repair::RepairConfig;
 
 use super::{Session, check_output, println, recipe};
@@ -38,6 +38,17 @@ pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
     write_primevul_plus(&arguments.out, &built.pairs)?;
     write_lines(&rejected, &built.rejected)?;
     println(&format!("{} accepted, written to {}", built.pairs.len(), arguments.out.display()))?;
+    let part = |split| built.pairs.iter().filter(|pair| pair.split == split).count();
+    println(&format!(
+        "  {} to train, {} to validate, {} to test",
+        part(Split::Train),
+        part(Split::Validation),
+        part(Split::Test)
+    ))?;
+    let undated = built.pairs.iter().filter(|pair| pair.date.is_none()).count();
+    if split.hold_out_from.is_some() && undated > 0 {
+        println(&format!("  {undated} have no date: they are for validation, so that nothing later is learnt"))?;
+    }
     println(&format!("{} rejected, written to {}", built.rejected.len(), rejected.display()))?;
     for (reason, count) in rejected_by_reason(&built.rejected) {
         println(&format!("  {count:>6}  {reason}"))?;

@@ -1,13 +1,16 @@
 //! `data import`.
 
-use vul2safe_corpus::ColumnMap;
+use std::path::Path;
+
+use vul2safe_corpus::{ColumnMap, Imported};
 
 use super::{check_output, println};
 use crate::cli::ImportArguments;
 use crate::failure::{Failure, Result};
-use crate::recipe::{DataConfig, SourceKind, plain_columns};
+use crate::recipe::{DataConfig, plain_columns};
 use crate::stages::import::{dropped_by_reason, import};
 use crate::stages::write_lines;
+use crate::words::visible;
 
 pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     let data = DataConfig {
@@ -20,23 +23,32 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     check_output(&arguments.out, &arguments.path)?;
     let imported = import(&data, 0)?;
     write_lines(&arguments.out, &imported.records)?;
+    tell(&imported, &arguments.out)?;
+    if imported.records.is_empty() {
+        return Err(Failure::user(format!("{}: not one record can be used", arguments.path.display()))
+            .with_hint("the reasons are listed above; check --source and, for tables, --column"));
+    }
+    Ok(())
+}
+
+/// How many were read, written and dropped, with reasons and examples.
+pub(super) fn tell(imported: &Imported, out: &Path) -> Result<()> {
     println(&format!(
         "{} read, {} written to {}, {} dropped",
         imported.read,
         imported.records.len(),
-        arguments.out.display(),
+        out.display(),
         imported.dropped.len()
     ))?;
-    for (reason, count) in dropped_by_reason(&imported) {
+    if !imported.mended.is_empty() {
+        println(&format!("  {:>6}  put right: {}", imported.mended.len(), imported.mended[0].detail))?;
+    }
+    for (reason, count) in dropped_by_reason(imported) {
         println(&format!("  {count:>6}  {reason}"))?;
         for dropped in imported.dropped.iter().filter(|dropped| dropped.reason.to_string() == reason).take(3)
         {
-            println(&format!("          {}: {}", dropped.place, dropped.detail))?;
+            println(&format!("          {}: {}", visible(&dropped.place), visible(&dropped.detail)))?;
         }
-    }
-    if imported.records.is_empty() {
-        return Err(Failure::user(format!("{}: not one record can be used", arguments.path.display()))
-            .with_hint("the reasons are listed above; check --source and, for `jsonl`, --column"));
     }
     Ok(())
 }
@@ -47,9 +59,9 @@ fn columns(arguments: &ImportArguments) -> Result<ColumnMap> {
     if arguments.language.is_some() {
         columns.default_language = arguments.language;
     }
-    if !arguments.column.is_empty() && arguments.source != SourceKind::Jsonl {
+    if !arguments.column.is_empty() && !arguments.source.has_columns() {
         return Err(Failure::user(
-            "--column is for `--source jsonl`; the other formats name their columns themselves",
+            "--column is for `--source jsonl`, `csv` and `parquet`; the other formats name their columns themselves",
         ));
     }
     for text in &arguments.column {
@@ -67,6 +79,8 @@ fn columns(arguments: &ImportArguments) -> Result<ColumnMap> {
             "cve" => columns.cve = Some(name),
             "project" => columns.project = Some(name),
             "commit" => columns.commit = Some(name),
+            "date" => columns.date = Some(name),
+            "file_name" => columns.file_name = Some(name),
             "license" => columns.license = Some(name),
             "function" => columns.function = Some(name),
             "description" => columns.description = Some(name),

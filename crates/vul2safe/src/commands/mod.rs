@@ -3,10 +3,13 @@
 mod analyze;
 mod build;
 mod check;
+mod data_report;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod import;
+mod mine;
 mod paint;
 mod range;
 mod run;
@@ -74,8 +77,11 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(arguments) => run::run(&session, &arguments),
         Command::Init(arguments) => run::init(&arguments),
         Command::Data(DataCommand::Import(arguments)) => import::run(&arguments),
+        Command::Data(DataCommand::Mine(arguments)) => mine::run(&arguments),
+        Command::Data(DataCommand::Export(arguments)) => export::run(&arguments),
         Command::Data(DataCommand::Build(arguments)) => build::run(&session, &arguments),
         Command::Data(DataCommand::Show(arguments)) => show::run(&arguments),
+        Command::Data(DataCommand::Report(arguments)) => data_report::run(&arguments),
         Command::Data(DataCommand::Check(arguments)) => check::run(&arguments),
         Command::Train(arguments) => train::run(&session, &arguments),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -1,16 +1,23 @@
 //! `data show`.
 
+use std::path::Path;
+
 use anstyle::Style;
 use vul2safe_code::Cwe;
-use vul2safe_corpus::{RepairPair, Side, read_primevul_plus};
+use vul2safe_corpus::{Evidence, RepairPair, Side, read_primevul_plus};
+use vul2safe_repair::Rejection;
 
 use super::paint::{Paint, colours, paint};
 use super::println;
 use crate::cli::ShowArguments;
 use crate::failure::{Failure, Result};
+use crate::stages::read_lines;
 use crate::words::{visible, word};
 
 pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
+    if arguments.rejected {
+        return show_rejected(arguments);
+    }
     let pairs = read_primevul_plus(&arguments.data)?;
     let cwe = match &arguments.cwe {
         Some(text) => Some(Cwe::parse(text).ok_or_else(|| {
@@ -42,6 +49,69 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What `data build` rejected, from the file that it leaves beside its pairs; nothing where there is none.
+pub(super) fn rejected_beside(data: &Path) -> Result<Option<Vec<Rejection>>> {
+    let beside = data.with_extension("rejected.jsonl");
+    if beside.is_file() { Ok(Some(read_lines(&beside)?)) } else { Ok(None) }
+}
+
+fn show_rejected(arguments: &ShowArguments) -> Result<()> {
+    if arguments.cwe.is_some() {
+        return Err(Failure::user("--cwe: what was rejected is kept without its weaknesses")
+            .with_hint("choose with --id, or leave it out"));
+    }
+    let Some(rejected) = rejected_beside(&arguments.data)? else {
+        let beside = arguments.data.with_extension("rejected.jsonl");
+        return Err(Failure::user(format!("{}: no such file", beside.display()))
+            .with_hint("`vul2safe data build` leaves what it rejects there, beside its pairs"));
+    };
+    let wanted: Vec<&Rejection> = rejected
+        .iter()
+        .filter(|rejection| arguments.id.as_ref().is_none_or(|id| &rejection.id == id))
+        .take(arguments.limit)
+        .collect();
+    if wanted.is_empty() {
+        return Err(Failure::user(format!("none of the {} rejected records matches", rejected.len()))
+            .with_hint("`--rejected --json --limit 1000` lists them"));
+    }
+    for rejection in wanted {
+        if arguments.json {
+            let line = serde_json::to_string(rejection).map_err(|error| {
+                Failure::program(format!("a rejection cannot be written as JSON: {error}"))
+            })?;
+            println(&line)?;
+        } else {
+            println(&describe_rejected(rejection, colours()))?;
+        }
+    }
+    Ok(())
+}
+
+fn describe_rejected(rejection: &Rejection, colours: bool) -> String {
+    let bold = if colours { Style::new().bold() } else { Style::new() };
+    let mut text = format!("{bold}{}{bold:#}  rejected: {}\n", rejection.id, rejection.reason);
+    let source = &rejection.source;
+    text.push_str(&format!("source {}/{}", source.dataset, visible(&source.id)));
+    if let Some(confidence) = rejection.confidence {
+        text.push_str(&format!("  ·  confidence {confidence:.3}"));
+    }
+    text.push_str(&format!("\n{}\n", visible(&rejection.detail)));
+    checks(&mut text, &rejection.evidence, bold);
+    text
+}
+
+fn checks(text: &mut String, evidence: &[Evidence], bold: Style) {
+    text.push_str(&format!("\n{bold}checks{bold:#}\n"));
+    for evidence in evidence {
+        text.push_str(&format!(
+            "    {:<22} {:<8} {}\n",
+            evidence.check,
+            word(&evidence.verdict),
+            visible(&evidence.detail)
+        ));
+    }
 }
 
 fn nearest_id(pairs: &[RepairPair], wanted: Option<&str>) -> String {
@@ -92,15 +162,7 @@ fn describe(pair: &RepairPair, colours: bool) -> String {
             text.push_str(&format!("    line {lines}: {} ({})\n", span.reason, word(&span.by)));
         }
     }
-    text.push_str(&format!("\n{bold}checks{bold:#}\n"));
-    for evidence in &pair.evidence {
-        text.push_str(&format!(
-            "    {:<22} {:<8} {}\n",
-            evidence.check,
-            word(&evidence.verdict),
-            evidence.detail
-        ));
-    }
+    checks(&mut text, &pair.evidence, bold);
     text.push_str(&format!("\n{bold}implicit prompts{bold:#}\n"));
     for prompt in &pair.prompts {
         text.push_str(&format!("  [{}]\n", prompt.style));

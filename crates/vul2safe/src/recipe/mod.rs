@@ -77,7 +77,7 @@ pub struct DataConfig {
     pub maximum_bytes: usize,
     /// `range` only: vulnerability records of each family.
     pub records_per_family: usize,
-    /// `jsonl` only: which column holds what.
+    /// `jsonl`, `csv` and `parquet` only: which column holds what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<ColumnMap>,
     /// How records are split.
@@ -96,8 +96,22 @@ pub enum SourceKind {
     Primevul,
     /// PrimeVul v0.1 `_paired`: a vulnerable function and its fix on consecutive lines.
     PrimevulPaired,
+    /// LinuxVul: Linux kernel functions before and after the fix of a CVE.
+    Linuxvul,
+    /// CyberSecEval's `origin_code`: vulnerable code without a fix, so the teacher must know one.
+    Cyberseceval,
+    /// CVEfixes' SQLite database.
+    Cvefixes,
+    /// DiverseVul: vulnerable functions without their fix.
+    Diversevul,
+    /// MegaVul, `megavul.json` or `megavul_simple.json`.
+    Megavul,
     /// Any JSON Lines file, by `data.columns`.
     Jsonl,
+    /// Any CSV file with a header, by `data.columns`.
+    Csv,
+    /// Any Parquet file, by `data.columns`.
+    Parquet,
     /// A PrimeVul+ file: its pairs were accepted before and are taken as they are.
     PrimevulPlus,
 }
@@ -314,6 +328,11 @@ impl Default for EvaluationConfig {
 }
 
 impl SourceKind {
+    /// Whether the user names the columns of this format.
+    pub fn has_columns(self) -> bool {
+        matches!(self, SourceKind::Jsonl | SourceKind::Csv | SourceKind::Parquet)
+    }
+
     /// The word in recipes and on the command line.
     pub fn word(self) -> &'static str {
         match self {
@@ -321,7 +340,14 @@ impl SourceKind {
             SourceKind::Sven => "sven",
             SourceKind::Primevul => "primevul",
             SourceKind::PrimevulPaired => "primevul-paired",
+            SourceKind::Linuxvul => "linuxvul",
+            SourceKind::Cyberseceval => "cyberseceval",
+            SourceKind::Cvefixes => "cvefixes",
+            SourceKind::Diversevul => "diversevul",
+            SourceKind::Megavul => "megavul",
             SourceKind::Jsonl => "jsonl",
+            SourceKind::Csv => "csv",
+            SourceKind::Parquet => "parquet",
             SourceKind::PrimevulPlus => "primevul-plus",
         }
     }

@@ -88,8 +88,9 @@ fn validate(recipe: &Recipe) -> Result<()> {
         ))
         .with_hint("set it in the recipe or with `--set data.path=...`"));
     }
-    if recipe.data.source == SourceKind::Jsonl && recipe.data.columns.is_none() {
-        return Err(Failure::user("`data.source = \"jsonl\"` needs a `[data.columns]` table")
+    if recipe.data.source.has_columns() && recipe.data.columns.is_none() {
+        let word = recipe.data.source.word();
+        return Err(Failure::user(format!("`data.source = \"{word}\"` needs a `[data.columns]` table"))
             .with_hint("name the columns, for instance `vulnerable = \"before\"` and `secure = \"after\"`"));
     }
     if recipe.model.path.is_none() {
@@ -137,6 +138,19 @@ fn validate(recipe: &Recipe) -> Result<()> {
         if !(0.0..=1.0).contains(&value) {
             return Err(Failure::user(format!("`data.split.{key} = {value}` must lie between 0 and 1")));
         }
+    }
+    if !(0.0..=1.0).contains(&split.near_duplicates) || split.near_duplicates == 0.0 {
+        return Err(Failure::user(format!(
+            "`data.split.near_duplicates = {}` must lie above 0 and be at most 1",
+            split.near_duplicates
+        ))
+        .with_hint("0.8 joins code that is four fifths the same; 1 joins the same code only"));
+    }
+    if let Some(day) = &split.hold_out_from
+        && !is_day(day)
+    {
+        return Err(Failure::user(format!("`data.split.hold_out_from = \"{day}\"` is no day"))
+            .with_hint("write it as YYYY-MM-DD, for instance \"2021-07-01\""));
     }
     if split.validation + split.test > 1.0 {
         return Err(Failure::user(format!(
@@ -254,6 +268,17 @@ fn validate_counts(recipe: &Recipe) -> Result<()> {
     }
 }
 
+/// Whether a text is written as YYYY-MM-DD, month and day within their bounds.
+fn is_day(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts.as_slice() else { return false };
+    let number = |part: &str, digits: usize| {
+        let plain = part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| part.parse::<u32>().ok()).flatten()
+    };
+    matches!((number(year, 4), number(month, 2), number(day, 2)), (Some(_), Some(1..=12), Some(1..=31)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +334,9 @@ mod tests {
             ("data.records_per_family", "0"),
             ("data.split.test", "nan"),
             ("data.split.validation", "-0.5"),
+            ("data.split.near_duplicates", "0.0"),
+            ("data.split.hold_out_from", "\"yesterday\""),
+            ("data.split.hold_out_from", "\"2021-13-01\""),
             ("data.split.test", "0.95"),
             ("repair.threshold", "nan"),
             ("repair.prompts_per_pair", "0"),

@@ -307,6 +307,8 @@ mod tests {
             cve: None,
             project: None,
             commit: None,
+            date: None,
+            file_name: None,
             license: None,
             vulnerable: vulnerable.to_owned(),
             secure: secure.to_owned(),

@@ -24,6 +24,7 @@ pub fn import(data: &DataConfig, seed: u64) -> Result<Imported> {
             .clone()
             .ok_or_else(|| Failure::user("`data.path` is not set").with_hint("use `--set data.path=...`"))
     };
+    let columns = || data.columns.clone().unwrap_or_default();
     let source = match data.source {
         SourceKind::Range => {
             let records = vul2safe_range::vulnerability_records(data.records_per_family, seed);
@@ -32,9 +33,14 @@ pub fn import(data: &DataConfig, seed: u64) -> Result<Imported> {
         SourceKind::Sven => Source::Sven { path: path()? },
         SourceKind::Primevul => Source::PrimeVul { path: path()? },
         SourceKind::PrimevulPaired => Source::PrimeVulPaired { path: path()? },
-        SourceKind::Jsonl => {
-            Source::Jsonl { path: path()?, columns: data.columns.clone().unwrap_or_default() }
-        }
+        SourceKind::Linuxvul => Source::LinuxVul { path: path()? },
+        SourceKind::Cyberseceval => Source::CyberSecEval { path: path()? },
+        SourceKind::Cvefixes => Source::CveFixes { path: path()? },
+        SourceKind::Diversevul => Source::DiverseVul { path: path()? },
+        SourceKind::Megavul => Source::MegaVul { path: path()? },
+        SourceKind::Jsonl => Source::Jsonl { path: path()?, columns: columns() },
+        SourceKind::Csv => Source::Csv { path: path()?, columns: columns() },
+        SourceKind::Parquet => Source::Parquet { path: path()?, columns: columns() },
         SourceKind::PrimevulPlus => Source::PrimeVulPlus { path: path()? },
     };
     let limits = ReadLimits { code_bytes: data.maximum_bytes, ..ReadLimits::default() };

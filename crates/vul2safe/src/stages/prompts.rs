@@ -8,10 +8,7 @@ use crate::scoring::AnswerText;
 
 /// The text a user would send for `prompt`: the request, then the beginning of the code where the style gives one.
 pub fn request_text(prompt: &Prompt) -> String {
-    match &prompt.prefix {
-        Some(prefix) => format!("{}\n{}", prompt.text, prefix),
-        None => prompt.text.clone(),
-    }
+    prompt.request()
 }
 
 /// Prompt ids of every prompt of a pair, in order.
