@@ -150,7 +150,7 @@ fn python() -> Option<String> {
     program(&["python3"]).map(|path| path.display().to_string())
 }
 
-/// Whether Python tests run as copies of a warm interpreter here; what stands in the way otherwise.
+/// The interpreter that can be kept warm here, so that a run is its copy; what stands in the way otherwise.
 fn warm_python() -> std::result::Result<String, String> {
     let sandbox = Sandbox::new(Policy::default()).map_err(|_| "untrusted code is refused".to_owned())?;
     // The order in which the judge looks for an interpreter.
@@ -199,9 +199,11 @@ fn print_text(arguments: &DoctorArguments, gpus: &Gpus, table: Option<Table>) ->
     }
     println(&match warm_python() {
         Ok(python) => {
-            format!("  Python    tests are copies of a warm interpreter ({python}): milliseconds each")
+            format!("  Python    {python} can be kept warm: a start costs milliseconds")
         }
-        Err(why) => format!("  Python    every test starts an interpreter, tens of milliseconds each: {why}"),
+        Err(why) => format!(
+            "  Python    no interpreter can be kept warm, each start costs tens of milliseconds: {why}"
+        ),
     })?;
     let (Some(Table { parameters, uses, on_gpu }), Some(folder)) = (table, &arguments.model) else {
         return Ok(());
