@@ -63,7 +63,8 @@ enum Start {
     Cold { why: String, compiled: Vec<(Program, Vec<u8>)> },
 }
 
-/// What a warm interpreter loads before its first copy: what answers and tests most often import.
+/// What a warm interpreter loads before its first copy: what answers and tests most often import. Each makes every
+/// copy a little slower, so what few of them need is left out.
 const MODULES: &[&str] = &[
     "ast",
     "base64",
@@ -71,15 +72,10 @@ const MODULES: &[&str] = &[
     "collections",
     "contextlib",
     "copy",
-    "csv",
     "ctypes",
-    "dataclasses",
     "datetime",
-    "decimal",
     "enum",
-    "fractions",
     "functools",
-    "glob",
     "hashlib",
     "heapq",
     "hmac",
@@ -87,7 +83,6 @@ const MODULES: &[&str] = &[
     "io",
     "itertools",
     "json",
-    "logging",
     "math",
     "operator",
     "os",
@@ -100,18 +95,15 @@ const MODULES: &[&str] = &[
     "shlex",
     "shutil",
     "sqlite3",
-    "statistics",
     "string",
     "struct",
     "subprocess",
     "tempfile",
-    "textwrap",
     "threading",
     "time",
     "types",
     "typing",
     "urllib.parse",
-    "uuid",
 ];
 
 impl Interpreter {
