@@ -19,10 +19,13 @@ fn variants(label: &str) -> Vec<String> {
     label.split(" + ").map(str::to_string).collect()
 }
 
+/// Flawed sites, variants, code.
+type Implementation = (Vec<String>, Vec<String>, String);
+
 #[test]
 fn secure_is_left_alone_and_vulnerable_is_flagged() {
-    // Family → flawed sites, variants, code: each with several names and contexts.
-    let mut implementations: BTreeMap<String, BTreeSet<(Vec<String>, Vec<String>, String)>> = BTreeMap::new();
+    // Family → implementations, each with several names and contexts.
+    let mut implementations: BTreeMap<String, BTreeSet<Implementation>> = BTreeMap::new();
     for level in Level::ALL {
         for task in tasks(level, 12, 3) {
             let all = implementations.entry(task.family.clone()).or_default();

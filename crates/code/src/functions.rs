@@ -18,7 +18,8 @@ pub struct Function {
     pub body: Span,
     /// Names of the parameters, without stars, types and defaults.
     pub parameters: Vec<String>,
-    /// The docstring without its quotes, outer white space trimmed.
+    /// The docstring without its quotes, outer white space trimmed. In C and C++ the comment right above the function,
+    /// without its marks.
     pub docstring: Option<String>,
     /// The comments inside, in order, with their marks.
     pub comments: Vec<String>,
@@ -82,7 +83,10 @@ fn describe(parsed: &Parsed, node: Node<'_>) -> Option<Function> {
         body: Span::from(body.byte_range()),
         locals: parameters.clone(),
         parameters,
-        docstring: docstring(parsed, body),
+        docstring: match parsed.language() {
+            Language::Python => docstring(parsed, body),
+            Language::C | Language::Cpp => comment_above(parsed, node),
+        },
         comments: Vec::new(),
         calls: Vec::new(),
         returns_value: false,
@@ -180,7 +184,7 @@ fn docstring(parsed: &Parsed, body: Node<'_>) -> Option<String> {
         "expression_statement" => first.named_child(0)?,
         _ => first,
     };
-    if string.kind() != "string" || parsed.language() != Language::Python {
+    if string.kind() != "string" {
         return None;
     }
     let mut cursor = string.walk();
@@ -190,6 +194,41 @@ fn docstring(parsed: &Parsed, body: Node<'_>) -> Option<String> {
         return None;
     }
     parsed.text().get(start.end_byte()..end.start_byte()).map(|content| content.trim().to_string())
+}
+
+/// The comment that ends on the line above a definition, or the `//` lines there, as plain text.
+fn comment_above(parsed: &Parsed, definition: Node<'_>) -> Option<String> {
+    let mut below = definition;
+    if let Some(template) = definition.parent().filter(|parent| parent.kind() == "template_declaration") {
+        below = template;
+    }
+    let mut comments = Vec::new();
+    while let Some(above) = below.prev_sibling().filter(|above| above.kind() == "comment") {
+        let gap = parsed.text().get(above.end_byte()..below.start_byte())?;
+        let text = parsed.node_text(above);
+        // A block comment stands for itself, lines go together.
+        let goes_on = comments.is_empty() || text.starts_with("//");
+        if gap.matches('\n').count() != 1 || !goes_on {
+            break;
+        }
+        comments.push(text);
+        below = above;
+        if !text.starts_with("//") {
+            break;
+        }
+    }
+    comments.reverse();
+    let lines = comments.iter().flat_map(|comment| comment.lines()).map(|line| {
+        let line = line.trim().trim_end_matches("*/");
+        let line = ["/**", "/*!", "/*", "///", "//!", "//", "*"]
+            .iter()
+            .find_map(|mark| line.strip_prefix(mark))
+            .unwrap_or(line);
+        line.trim()
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_string())
 }
 
 fn collect_body(parsed: &Parsed, definition: Node<'_>, body: Node<'_>, function: &mut Function) {

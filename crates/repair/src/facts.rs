@@ -49,7 +49,7 @@ impl Facts {
                 Language::Cpp => "C++",
             },
             noun: if after.is_method { "method" } else { "function" },
-            signature: signature(draft, after),
+            signature: signature(draft, before, after),
             header: after.signature.text(&draft.secure).unwrap_or_default().trim().to_owned(),
             purpose,
             detail: if documented { None } else { detail(draft, before, after) },
@@ -60,18 +60,26 @@ impl Facts {
     }
 }
 
-/// How a request names the function.
-fn signature(draft: &Draft, function: &Function) -> String {
-    let declared = function.signature.text(&draft.secure).unwrap_or_default();
-    if draft.record.language == Language::Python || declared.is_empty() {
-        let parameters: Vec<&str> = asked_parameters(function).collect();
-        return format!("{}({})", function.name, parameters.join(", "));
-    }
-    declared
-        .split_whitespace()
-        .filter(|word| !matches!(*word, "static" | "inline" | "extern"))
-        .collect::<Vec<_>>()
-        .join(" ")
+/// Longer heads do not fit into a sentence.
+const LONGEST_SIGNATURE: usize = 160;
+
+/// How a request names the function. Types are left out where the sides differ in them, as another type may be the whole
+/// repair.
+fn signature(draft: &Draft, before: &Function, after: &Function) -> String {
+    let declared = |text: &str, function: &Function| -> Option<String> {
+        let words = function.signature.text(text)?.split_whitespace();
+        let asked = words.filter(|word| !matches!(*word, "static" | "inline" | "extern"));
+        Some(asked.collect::<Vec<_>>().join(" "))
+    };
+    let typed = declared(&draft.secure, after).filter(|typed| {
+        draft.record.language != Language::Python
+            && !typed.is_empty()
+            && typed.len() <= LONGEST_SIGNATURE
+            && declared(&draft.record.vulnerable, before).as_ref() == Some(typed)
+    });
+    typed.unwrap_or_else(|| {
+        format!("{}({})", after.name, asked_parameters(after).collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// Whether a prompt may say this.

@@ -50,3 +50,23 @@ fn nearly_all_records_of_the_range_are_accepted() {
     }
     assert!(prompts.iter().all(|&count| count >= 3), "a pair with few prompts: {prompts:?}");
 }
+
+#[test]
+fn prompts_of_c_records_say_what_is_asked_for() {
+    let records: Vec<_> =
+        vulnerability_records(6, 4).into_iter().filter(|record| record.language == Language::C).collect();
+    assert!(!records.is_empty());
+    // The tests of the records are run above.
+    let config = RepairConfig { run_tests: false, ..RepairConfig::default() };
+    for decision in repair(&records, &OfflineTeacher, None, &config, &|_| ()) {
+        let Decision::Accepted(pair) = decision else { continue };
+        let docstring = pair.secure.split("/* ").nth(1).and_then(|rest| rest.split(". */").next()).unwrap();
+        let (_, effect) = docstring.split_once(' ').unwrap();
+        for prompt in &pair.prompts {
+            let shown = format!("{}\n{}", prompt.text, prompt.prefix.as_deref().unwrap_or(""));
+            assert!(shown.contains(effect), "{effect}\n{shown}");
+            assert!(shown.contains('(') && shown.contains(')'), "no signature: {shown}");
+        }
+        assert!(pair.prompts.len() >= 4, "{}", pair.secure);
+    }
+}

@@ -4,8 +4,8 @@
 use vul2safe_code::Parsed;
 use vul2safe_code::tree_sitter::Node;
 
-use super::bare;
 use super::facts::{Facts, is_unsigned_type, number, span};
+use super::{Call, bare};
 use crate::{Finding, finding};
 
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
@@ -21,6 +21,9 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     // What follows from a size that nobody looks at is said once.
     found.retain(|other: &Finding| ignored.as_ref().is_none_or(|first| !first.span.overlaps(other.span)));
     findings.append(&mut found);
+    for call in facts.calls {
+        findings.extend(wrong_bound(facts, call));
+    }
 }
 
 /// The index of a subscript.
@@ -67,11 +70,11 @@ fn subscript<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
     if matches!(extent, Extent::Parameter(size) if size == name) {
         return None;
     }
-    let rule = if is_written(node) { "index-write" } else { "index-read" };
+    let rule = || if is_written(node) { "index-write" } else { "index-read" };
     let one_too_many = index.kind() == "identifier"
         && (allows_extent(facts, name, &extent) || after_loop(facts, node, name, &extent));
     if one_too_many {
-        return finding(rule, None, span(node), "the index may be that of the element after the last");
+        return finding(rule(), None, span(node), "the index may be that of the element after the last");
     }
     if !comes_from_caller(facts, name) {
         return None;
@@ -82,7 +85,7 @@ fn subscript<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
         (true, false) => "the index has a sign and may be negative",
         (false, true) => "the index may lie past the end",
     };
-    finding(rule, None, span(node), message)
+    finding(rule(), None, span(node), message)
 }
 
 /// Whether an expression is made of names and numbers by plus and minus: a remainder, a mask or a call may keep it
@@ -207,19 +210,18 @@ fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
         let target = match node.kind() {
             // `out[0] = …` is within every buffer.
             "subscript_expression"
-                if is_written(node)
-                    && index_of(node).is_some_and(|index| bare(index).kind() != "number_literal") =>
+                if index_of(node).is_some_and(|index| bare(index).kind() != "number_literal") =>
             {
                 node.child_by_field_name("argument")
             }
-            "pointer_expression" if is_written(node) => node
+            "pointer_expression" => node
                 .child_by_field_name("argument")
                 .map(bare)
                 .filter(|inner| inner.kind() == "update_expression")
                 .and_then(|inner| inner.child_by_field_name("argument")),
             _ => None,
         };
-        if target.is_some_and(|target| buffers.contains(&facts.text(bare(target)))) {
+        if target.is_some_and(|target| buffers.contains(&facts.text(bare(target)))) && is_written(node) {
             written = Some(node);
         }
         true
@@ -238,4 +240,41 @@ fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
         to_buffer && (by_length || by_precision)
     })?;
     finding("index-write", None, span(call.node), message)
+}
+
+/// Bounds that are no bounds: `strncat(out, text, size)`, and `if (strlen(text) > 64) return; sprintf(line, …)` where
+/// `line` has 64 bytes and needs one for the end.
+fn wrong_bound<'t>(facts: &Facts<'t>, call: &Call<'t>) -> Option<Finding> {
+    if !matches!(call.name, "strncat" | "strcpy" | "strcat" | "sprintf") {
+        return None;
+    }
+    let out = facts.text(bare(*call.arguments.first()?));
+    let array = facts.locals.get(out).filter(|local| local.array);
+    let size = array.and_then(|array| array.elements);
+    let is_size_of_out =
+        |text: &str| text.strip_prefix("sizeof").is_some_and(|of| of.trim_matches(['(', ')', ' ']) == out);
+    if call.name == "strncat" {
+        let bound = facts.text(bare(*call.arguments.get(2)?));
+        let whole = array.is_some() && is_size_of_out(bound)
+            || size.is_some_and(|size| bound.parse() == Ok(size))
+            || facts.size_of(out).is_some_and(|parameter| parameter.name == bound);
+        let message = "strncat wants to know how much room is left, not how large the buffer is";
+        return whole.then(|| finding("unbounded-copy", None, span(call.node), message)).flatten();
+    }
+    let size = size?;
+    let too_long = facts.comparisons.iter().any(|comparison| {
+        let measured = facts.text(comparison.left).strip_prefix("strlen(");
+        let of_source = measured.is_some_and(|measured| {
+            let measured = measured.trim_end_matches(')');
+            call.arguments.iter().skip(1).any(|argument| facts.text(bare(*argument)) == measured)
+        });
+        let limit = facts.text(comparison.right);
+        let allows = is_size_of_out(limit) || limit.parse().is_ok_and(|limit: u64| limit >= size);
+        of_source
+            && comparison.operator == ">"
+            && allows
+            && comparison.left.start_byte() < call.node.start_byte()
+    });
+    let message = "the longest text that is let through leaves no room for its end";
+    too_long.then(|| finding("unbounded-copy", None, span(call.node), message)).flatten()
 }

@@ -11,7 +11,6 @@ pub(crate) fn check(parsed: &Parsed, function: Node<'_>, calls: &[Call<'_>], fin
         copies(parsed, function, call, findings);
         formats(parsed, call, findings);
         shells(parsed, call, calls, findings);
-        wrong_bounds(parsed, function, call, findings);
     }
 }
 
@@ -244,78 +243,4 @@ fn in_condition(node: Node<'_>) -> bool {
         inner = parent;
     }
     false
-}
-
-/// Bounds that are no bounds: `strncat(out, text, size)`, and `if (strlen(text) > 64) return; sprintf(line, …)` where
-/// `line` has 64 bytes and needs one for the end.
-fn wrong_bounds(parsed: &Parsed, function: Node<'_>, call: &Call<'_>, findings: &mut Vec<Finding>) {
-    let Some(out) = call.arguments.first().map(|first| parsed.node_text(bare(*first))) else { return };
-    let array = array_size(parsed, function, out);
-    if call.name == "strncat"
-        && let Some(bound) = call.arguments.get(2).map(|bound| parsed.node_text(bare(*bound)))
-    {
-        let of_itself =
-            bound.strip_prefix("sizeof").is_some_and(|of| of.trim_matches(['(', ')', ' ']) == out);
-        let as_long = array.is_some_and(|size| bound.parse() == Ok(size));
-        if of_itself && array.is_some() || as_long || is_size_parameter(parsed, function, out, bound) {
-            findings.extend(finding(
-                "unbounded-copy",
-                None,
-                span(call.node),
-                "strncat wants to know how much room is left, not how large the buffer is",
-            ));
-        }
-    }
-    let Some(size) = array.filter(|_| matches!(call.name, "strcpy" | "strcat" | "sprintf")) else { return };
-    let long: Vec<&str> =
-        call.arguments.iter().skip(1).map(|argument| parsed.node_text(bare(*argument))).collect();
-    let mut too_much = false;
-    Parsed::walk(function, |node| {
-        if node.start_byte() < call.node.start_byte()
-            && node.kind() == "binary_expression"
-            && let (Some(left), Some(operator), Some(right)) = (
-                node.child_by_field_name("left"),
-                node.child_by_field_name("operator"),
-                node.child_by_field_name("right"),
-            )
-            && let Some(measured) = parsed.node_text(left).strip_prefix("strlen(")
-            && long.contains(&measured.trim_end_matches(')'))
-        {
-            let limit = match parsed.node_text(right).strip_prefix("sizeof") {
-                Some(of) if of.trim_matches(['(', ')', ' ']) == out => Some(size),
-                Some(_) => None,
-                None => parsed.node_text(right).parse().ok(),
-            };
-            too_much |= operator.kind() == ">" && limit.is_some_and(|limit: u64| limit >= size);
-        }
-        !too_much
-    });
-    if too_much {
-        findings.extend(finding(
-            "unbounded-copy",
-            None,
-            span(call.node),
-            "the longest text that is let through leaves no room for its end",
-        ));
-    }
-}
-
-/// The size of a local array of the function, where it stands in the text.
-fn array_size(parsed: &Parsed, function: Node<'_>, name: &str) -> Option<u64> {
-    let mut size = None;
-    Parsed::walk(function, |node| {
-        if node.kind() == "array_declarator"
-            && node.child_by_field_name("declarator").is_some_and(|inner| parsed.node_text(inner) == name)
-        {
-            size = node.child_by_field_name("size").and_then(|size| parsed.node_text(size).parse().ok());
-        }
-        size.is_none()
-    });
-    size
-}
-
-/// Whether a bound is the parameter right behind the buffer, that is, the size of all of it.
-fn is_size_parameter(parsed: &Parsed, function: Node<'_>, buffer: &str, bound: &str) -> bool {
-    let facts = super::facts::Facts::of(parsed, function, &[]);
-    facts.is_some_and(|facts| facts.size_of(buffer).is_some_and(|size| size.name == bound))
 }

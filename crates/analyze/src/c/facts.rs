@@ -53,6 +53,10 @@ pub(crate) struct Facts<'t> {
     pub parameters: Vec<Parameter<'t>>,
     pub locals: HashMap<&'t str, Local<'t>>,
     pub comparisons: Vec<Comparison<'t>>,
+    /// Which comparisons have this text on a side, casts aside.
+    sides: HashMap<&'t str, Vec<usize>>,
+    /// The loop in whose head a comparison stands, by the comparison's node.
+    loop_heads: HashMap<usize, Node<'t>>,
     /// Conditions of branches and loops, operands of `&&`, `||` and `!`, and what is asserted.
     pub conditions: Vec<Node<'t>>,
     /// Calls of plain functions, in order.
@@ -69,6 +73,8 @@ impl<'t> Facts<'t> {
             parameters: parameters(parsed, function),
             locals: HashMap::new(),
             comparisons: Vec::new(),
+            sides: HashMap::new(),
+            loop_heads: HashMap::new(),
             conditions: Vec::new(),
             calls,
         };
@@ -103,13 +109,18 @@ impl<'t> Facts<'t> {
                     self.locals.entry(self.parsed.node_text(target)).or_default().stepped = true;
                 }
             }
-            "if_statement"
-            | "while_statement"
-            | "do_statement"
-            | "for_statement"
-            | "conditional_expression" => {
-                self.conditions.extend(field("condition"));
+            "while_statement" | "do_statement" | "for_statement" => {
+                let Some(condition) = field("condition") else { return };
+                self.conditions.push(condition);
+                // Asking each comparison for its parents would search the tree from its root for every one.
+                Parsed::walk(condition, |inner| {
+                    if inner.kind() == "binary_expression" {
+                        self.loop_heads.insert(inner.id(), node);
+                    }
+                    true
+                });
             }
+            "if_statement" | "conditional_expression" => self.conditions.extend(field("condition")),
             "unary_expression" if field("operator").is_some_and(|operator| operator.kind() == "!") => {
                 self.conditions.extend(field("argument"));
             }
@@ -122,8 +133,12 @@ impl<'t> Facts<'t> {
                 match operator.kind() {
                     "&&" | "||" => self.conditions.extend([left, right]),
                     "<" | "<=" | ">" | ">=" | "==" | "!=" => {
-                        let of_loop = loop_of(node);
+                        let of_loop = self.loop_heads.get(&node.id()).copied();
                         let operator = self.parsed.node_text(operator);
+                        for side in [left, right] {
+                            let text = self.parsed.node_text(bare(side));
+                            self.sides.entry(text).or_default().push(self.comparisons.len());
+                        }
                         self.comparisons.push(Comparison { left, operator, right, of_loop });
                     }
                     _ => {}
@@ -232,7 +247,8 @@ impl<'t> Facts<'t> {
         &self,
         name: &str,
     ) -> impl Iterator<Item = (&'static str, Node<'t>, Node<'t>, &Comparison<'t>)> {
-        self.comparisons.iter().filter_map(move |comparison| {
+        self.sides.get(name).into_iter().flatten().filter_map(move |&index| {
+            let comparison = self.comparisons.get(index)?;
             let (left, right) = (comparison.left, comparison.right);
             let operator = |turned: bool| match (comparison.operator, turned) {
                 ("<", false) | (">", true) => "<",
@@ -279,24 +295,6 @@ pub(crate) fn number(text: &str) -> Option<i64> {
         Some(digits) => i64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
-}
-
-/// The loop in whose head a node stands.
-fn loop_of(node: Node<'_>) -> Option<Node<'_>> {
-    let (mut inner, mut outer) = (node, node.parent());
-    while let Some(parent) = outer {
-        if matches!(parent.kind(), "for_statement" | "while_statement" | "do_statement") {
-            return parent
-                .child_by_field_name("condition")
-                .is_some_and(|condition| condition.id() == inner.id())
-                .then_some(parent);
-        }
-        if parent.kind().ends_with("_statement") {
-            return None;
-        }
-        (inner, outer) = (parent, parent.parent());
-    }
-    None
 }
 
 fn parameters<'t>(parsed: &'t Parsed, function: Node<'t>) -> Vec<Parameter<'t>> {

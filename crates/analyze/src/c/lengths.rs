@@ -159,7 +159,7 @@ fn copied_from<'t>(facts: &Facts<'t>, call: &super::Call<'t>, name: &str, data: 
         call.arguments.get(1).filter(|_| call.arguments.get(2).is_some_and(is_length))
     } else {
         let has_precision = call.arguments.iter().any(|argument| facts.text(*argument).contains("%.*s"));
-        let at = call.arguments.iter().position(|argument| is_length(argument));
+        let at = call.arguments.iter().position(is_length);
         at.filter(|_| has_precision).and_then(|at| call.arguments.get(at + 1))
     }?;
     facts.names(*source).contains(data).then(|| offset(facts, *source))
@@ -216,6 +216,9 @@ fn is_held_against(facts: &Facts<'_>, name: &str, data: &str, length: &str, head
 /// A sum over `count` elements divided by `count`, which may be 0.
 fn empty_means(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     Parsed::walk(facts.body, |node| {
+        if !matches!(node.kind(), "binary_expression" | "assignment_expression") {
+            return true;
+        }
         let operator = node.child_by_field_name("operator").map_or("", |operator| facts.text(operator));
         let divides = matches!(
             (node.kind(), operator),

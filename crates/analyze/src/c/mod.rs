@@ -1,4 +1,7 @@
-//! The analysis of C and C++.
+//! The analysis of C and C++: `calls` looks at dangerous calls one by one, `memory` follows straight lines. `bounds`,
+//! `lengths`, `pointers` and `output` ask a function's `facts`: what its parameters are, what is assigned to its locals,
+//! and what its conditions compare. They report what no condition looks at, or looks at from one side only, and stay
+//! silent where a call or another expression may have taken care of it.
 
 mod bounds;
 mod calls;

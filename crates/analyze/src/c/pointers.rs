@@ -52,6 +52,7 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     lookups(facts, findings);
     allocations(facts, findings);
     freed_before_end(facts, findings);
+    freed_part(facts, findings);
     freed_before_copy(facts, findings);
 }
 
@@ -68,7 +69,7 @@ fn is_followed<'t>(facts: &Facts<'t>, node: Node<'t>) -> bool {
     loop {
         let Some(parent) = node.parent() else { return false };
         match parent.kind() {
-            "parenthesized_expression" | "cast_expression" => node = parent,
+            "parenthesized_expression" | "cast_expression" | "update_expression" => node = parent,
             "binary_expression" => {
                 let operator = parent.child_by_field_name("operator").map_or("", |operator| operator.kind());
                 let is_sum = matches!(operator, "+")
@@ -229,6 +230,38 @@ fn freed_before_end(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
             after = statement.next_named_sibling();
         }
     }
+}
+
+/// `part = strtok(copy, …)`, `free(part)`, and behind it `free(copy)`: where the part is the first one, both are the
+/// same block, and otherwise the part is none.
+fn freed_part(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
+    const PARTS: &[&str] = &["strtok", "strchr", "strrchr", "strstr"];
+    let frees = || facts.calls.iter().filter(|call| call.name == "free");
+    for call in frees() {
+        let Some(local) = facts.locals.get(first_argument(facts, call)) else { continue };
+        let wholes: Option<Vec<&str>> = local
+            .values
+            .iter()
+            .map(|(value, _)| {
+                let part = is_call_of(facts, *value, PARTS)?;
+                part.arguments.first().map(|whole| facts.text(bare(*whole)))
+            })
+            .collect();
+        let again = wholes.is_some_and(|wholes| {
+            frees().any(|other| {
+                other.node.start_byte() > call.node.end_byte()
+                    && wholes.contains(&first_argument(facts, other))
+            })
+        });
+        if again {
+            let message = "this is a part of a block that is freed as a whole";
+            findings.extend(finding("double-free", None, span(call.node), message));
+        }
+    }
+}
+
+fn first_argument<'t>(facts: &Facts<'t>, call: &Call<'t>) -> &'t str {
+    call.arguments.first().map_or("", |argument| facts.text(bare(*argument)))
 }
 
 /// The innermost loop, unless a `switch` is nearer, which a `break` would leave.

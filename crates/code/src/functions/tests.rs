@@ -108,6 +108,26 @@ fn c_functions() {
 }
 
 #[test]
+fn the_comment_above_a_c_function_is_its_docstring() {
+    let docstring = |text: &str| parse(Language::Cpp, text).unwrap().functions()[0].docstring.clone();
+    let function = "int f(void)\n{\n    /* Not this. */\n    return 1;\n}\n";
+    for (above, expected) in [
+        ("/* Return 1. */\n", Some("Return 1.")),
+        ("#include <stdio.h>\n\n/**\n * Return 1.\n *\n * Always.\n */\n", Some("Return 1.\n\nAlways.")),
+        ("// Return\n// one.\n", Some("Return\none.")),
+        ("/* The file. */\n// Return one.\n", Some("Return one.")),
+        ("// Elsewhere.\n\n// Return one.\n", Some("Return one.")),
+        ("/* Elsewhere. */\n\n", None),
+        ("int x; // a number\n\n", None),
+        ("/* Return 1. */\ntemplate <class T>\n", Some("Return 1.")),
+        ("/**/\n", None),
+        ("", None),
+    ] {
+        assert_eq!(docstring(&format!("{above}{function}")).as_deref(), expected, "{above}");
+    }
+}
+
+#[test]
 fn old_style_c() {
     let text = "int f(a, b)\nint a;\nchar *b;\n{\n  return a;\n}\n";
     let functions = parse(Language::C, text).unwrap().functions();

@@ -16,7 +16,7 @@ pub(crate) static FAMILY: Family = Family {
         context(&[("at", "1"), ("head", "2"), ("which", "second"), ("front", "k")]),
         held_out(&[("at", "2"), ("head", "3"), ("which", "third"), ("front", "kl")]),
     ],
-    docstring: "Copy the text in data to out, return how long it is, the $which byte says it, the text follows",
+    docstring: "Copy the text in data to out, which has size > 0 bytes, and return its length, that is the $which byte, the text follows",
     rephrased: &[
         "Take the text behind the $which byte of data, which is its length, put it into out and return that length",
     ],

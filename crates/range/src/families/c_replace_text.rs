@@ -35,7 +35,7 @@ pub(crate) static FAMILY: Family = Family {
         secure: &[
             secure(
                 "within size",
-                &[],
+                &["#include <stddef.h>"],
                 r#"
 size_t i;
 for (i = 0; i + 1 < size && $field[i] != '\0'; i++)
@@ -68,7 +68,7 @@ out[length] = '\0';
             ),
             secure(
                 "end pointer",
-                &[],
+                &["#include <stddef.h>"],
                 r#"
 char *end = out + size - 1;
 while (out < end && *$field != '\0') {
@@ -83,7 +83,7 @@ while (out < end && *$field != '\0') {
             vulnerable(
                 "to the end",
                 "within size",
-                &[],
+                &["#include <stddef.h>"],
                 r#"
 size_t i;
 for (i = 0; $field[i] != '\0'; i++)
@@ -94,7 +94,7 @@ out[i] = '\0';
             vulnerable(
                 "one too many",
                 "within size",
-                &[],
+                &["#include <stddef.h>"],
                 r#"
 size_t i;
 for (i = 0; i < size && $field[i] != '\0'; i++)
@@ -115,7 +115,7 @@ for (size_t i = 0; i <= length; i++)
             vulnerable(
                 "pointers",
                 "end pointer",
-                &[],
+                &["#include <stddef.h>"],
                 r#"
 while (*$field != '\0') {
     *out++ = *$field == '$old' ? '$new' : *$field;

@@ -46,7 +46,7 @@ pub(crate) static FAMILY: Family = Family {
 int code = -1;
 pid_t child = fork();
 if (child == 0) {
-    execlp("$command", "$command", $field, (char *) NULL);
+    execlp("$command", "$command", "--", $field, (char *) NULL);
     _exit(127);
 }
 waitpid(child, &code, 0);
@@ -71,7 +71,7 @@ return system(command)$good;
                 r#"
 int code = -1;
 pid_t child;
-char *arguments[] = {"$command", (char *) $field, NULL};
+char *arguments[] = {"$command", "--", (char *) $field, NULL};
 if (posix_spawnp(&child, "$command", NULL, NULL, arguments, NULL) == 0)
     waitpid(child, &code, 0);
 return code$good;
