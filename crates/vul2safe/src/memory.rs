@@ -217,7 +217,8 @@ pub fn advice_on_gpu(stage: &StageMemory, free: usize) -> Result<Vec<String>> {
     let mut workload = stage.workload.clone();
     let mut lines: Vec<String> = Vec::new();
     let mut fits = false;
-    let changes: [(&str, fn(&mut Workload)); 3] = [
+    type Change = fn(&mut Workload);
+    let changes: [(&str, Change); 3] = [
         ("`model.precision = \"bfloat16\"`", |workload| workload.precision = Precision::Bfloat16),
         ("`gradient_checkpointing = true`", |workload| {
             workload.training = workload.training.map(|load| TrainingLoad { checkpointing: true, ..load });

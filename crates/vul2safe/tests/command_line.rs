@@ -311,6 +311,10 @@ fn doctor_names_the_machine_and_what_a_model_would_take() {
                 .join(" ")
         })
         .collect();
+    let end = words.iter().position(|line| line.starts_with("on a GPU")).unwrap_or(words.len());
+    let (words, on_gpu) = words.split_at(end);
+    // A program with the engine for GPUs has a heading and five rows more, whether or not one is at hand.
+    assert_eq!(on_gpu.len(), if cfg!(feature = "cuda") { 6 } else { 0 }, "{on_gpu:?}");
     insta::assert_snapshot!(words.join("\n"), @r"
     model, 918,656 parameters; memory with micro-batches of # tokens, sequences of 512, LoRA of rank 8, # requests
     weights gradients moments activations cache peak

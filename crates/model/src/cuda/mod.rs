@@ -1,8 +1,8 @@
 //! The engine on an NVIDIA GPU (cargo feature `cuda`).
 //!
-//! [`Engine`] is the same decoder as [`crate::Model`] with everything in device memory: forward and backward over packed sequences,
-//! log-probabilities and entropies, AdamW, LoRA, decoding with a cache. Matrix products go to cuBLAS, the rest are kernels of our
-//! own (`kernels/*.cu`), compiled by NVRTC for the device that is found. Neither a toolkit nor a GPU is needed to build; a binary
+//! [`Engine`] is what a [`crate::Model`] on a GPU computes with: the same decoder with everything in device memory, forward and
+//! backward over packed sequences, log-probabilities and entropies, AdamW, LoRA, decoding with a cache. Matrix products go to
+//! cuBLAS, the rest are kernels of our own (`kernels/*.cu`), compiled by NVRTC for the device that is found. Neither a toolkit nor a GPU is needed to build; a binary
 //! with this feature starts anywhere and says what is missing when a GPU is asked for ([`CudaDriver::new`]).
 //!
 //! The engine speaks to the device through [`Driver`]. Tests run the very same kernels on the processor through another

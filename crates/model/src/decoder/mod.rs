@@ -84,11 +84,12 @@ impl Model {
     }
 
     /// Writes `config.json`, `model.safetensors` and `generation_config.json` with torch's names, so that transformers and
-    /// vLLM load them: in the precision in which they are kept, in float32 where they are trained. Each file is written beside its place and renamed, `config.json` last; a tied head is left out. An
-    /// adapter is not written: see [`Model::save_adapter`] and [`Model::merge`].
+    /// vLLM load them: weights in the precision in which they are kept, in float32 where they are trained. Each file is
+    /// written beside its place and renamed, `config.json` last; a tied head is left out. An adapter is not written: see
+    /// [`Model::save_adapter`] and [`Model::merge`].
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written; a failed copy from a device.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
         self.save_as(folder, self.stored_precision())
     }
@@ -102,7 +103,7 @@ impl Model {
     /// Writes the model folder with the weights in this precision; bfloat16 rounds to nearest.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written; a failed copy from a device.
     pub fn save_as(&self, folder: &Path, precision: Precision) -> Result<(), ModelError> {
         let tensors: Vec<Written<'_>> = match &self.place {
             Place::Host(host) => {
@@ -124,7 +125,7 @@ impl Model {
     /// Writes the adapter in PEFT's layout; `base` is the base model's name or path, for PEFT's own use.
     ///
     /// # Errors
-    /// A model without an adapter; a file that cannot be written.
+    /// A model without an adapter; a file that cannot be written; a failed copy from a device.
     pub fn save_adapter(&self, folder: &Path, base: Option<&str>) -> Result<(), ModelError> {
         match self.adapter()? {
             Some(adapter) => adapter.save(folder, base),

@@ -15,6 +15,9 @@ use crate::layers::Weights;
 use crate::lora::{Adapter, LoraConfig};
 use crate::parameter::{Parameter, Precision, Weight};
 
+/// Gives the numbers of a weight by its name and shape.
+type ReadWeight<'a> = &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError>;
+
 pub(super) enum Place {
     Host(Host),
     Device(OnDevice),
@@ -179,7 +182,7 @@ impl Model {
     fn on_device(
         config: Arc<Config>,
         placement: Placement,
-        read: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, ModelError>,
+        read: ReadWeight<'_>,
     ) -> Result<Model, ModelError> {
         let shapes: std::collections::HashMap<String, Vec<usize>> =
             config.parameter_shapes().into_iter().collect();

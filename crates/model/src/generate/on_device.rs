@@ -76,6 +76,9 @@ enum Choice {
     Host(Box<Sampler>),
 }
 
+/// What a member drew: its place, and the id with its log-probability, or nothing where the logits are not finite.
+type Drawn = (usize, Option<(u32, f32)>);
+
 impl Choice {
     fn of(options: &SamplingOptions, prompt: &[u32], vocabulary: usize) -> Choice {
         let plain = options.repetition_penalty == 1.0
@@ -273,7 +276,7 @@ impl<'m> OnDevice<'m> {
     }
 
     /// Notes the ids that were drawn.
-    fn take(&mut self, drawn: Vec<(usize, Option<(u32, f32)>)>, events: &mut Vec<Event>) {
+    fn take(&mut self, drawn: Vec<Drawn>, events: &mut Vec<Event>) {
         for (place, chosen) in drawn {
             let member = &mut self.running[place];
             let request = member.request;
@@ -309,7 +312,7 @@ fn draw(
     members: &mut [Member],
     rows: &[Vec<usize>],
     vocabulary: usize,
-) -> Result<Vec<(usize, Option<(u32, f32)>)>, DeviceError> {
+) -> Result<Vec<Drawn>, DeviceError> {
     let mut drawn = Vec::with_capacity(members.len());
     let host = |member: &Member| matches!(member.choice, Choice::Host(_));
     let logits = if members.iter().any(host) { cache.logits()? } else { Vec::new() };

@@ -82,9 +82,8 @@ fn a_model_on_a_gpu_is_the_model_on_the_processor() {
         let off = distance(&numbers(&there), &numbers(&host));
         assert!(off <= tolerance, "{precision:?}: logits {off}");
         let slopes = vec![-1.0 / 69.0; 69];
-        let learn = |model: &Model| {
-            model.learn(&batch, &rows, &text[1..], &slopes, Pass::default()).expect("a pass")
-        };
+        let learn =
+            |model: &Model| model.learn(&batch, &rows, &text[1..], &slopes, Pass::default()).expect("a pass");
         host.parameters().iter().for_each(crate::Parameter::clear_gradient);
         assert!(distance(&learn(&there), &learn(&host)) <= tolerance);
         let Trainable::Device(trained) = there.trainable() else { panic!("on the device") };
