@@ -8,10 +8,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rayon::prelude::*;
 
 use crate::{Answer, Entry, Item, Judging};
+
+/// How often and with which pause the lock is tried before the log counts as in use.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +108,22 @@ fn entries(path: &Path, bytes: &[u8]) -> Result<(Vec<Entry>, usize), LogError> {
     Ok((found, whole))
 }
 
+/// Locks the log until it is closed.
+fn lock(file: &File, path: &Path) -> Result<(), LogError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            // A process that another thread is just starting, or one whose parent was just killed, shares the open files of
+            // its parent, and with them the lock, for a moment.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => {
+                return Err(LogError::Io { path: path.to_path_buf(), source });
+            }
+        }
+    }
+    Err(LogError::Locked { path: path.to_path_buf() })
+}
+
 /// A log that is open for more entries. The file is locked as long as this lives.
 pub struct Log {
     path: PathBuf,
@@ -119,11 +140,7 @@ impl Log {
     pub fn open(path: &Path, judging: &Judging<'_>) -> Result<Log, LogError> {
         let io = |source| LogError::Io { path: path.to_path_buf(), source };
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LogError::Locked { path: path.to_path_buf() }),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
+        lock(&file, path)?;
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(io)?;
         let (entries, whole) = entries(path, &bytes)?;

@@ -135,8 +135,9 @@ fn cweval_cases_tell_safe_from_unsafe() {
         let index = suite.items.iter().position(|item| item.id == task).expect("there");
         let entry = judging.entry(&suite.items[index], &answer(index, text));
         assert_eq!((entry.functional, entry.vulnerable), (Some(true), Some(true)), "{entry:?}");
-        let lacking = judging.entry(&suite.items[index], &answer(index, "def other():\n    pass\n"));
-        assert_eq!((lacking.functional, lacking.secure), (Some(false), None), "{lacking:?}");
+        // Neither does what was asked nor withstands anything.
+        let idle = judging.entry(&suite.items[index], &answer(index, "    return None\n"));
+        assert_eq!((idle.functional, idle.both), (Some(false), Some(false)), "{idle:?}");
     }
 }
 
