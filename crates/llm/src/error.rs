@@ -281,8 +281,8 @@ impl LlmError {
 
     /// Whether the same request may well succeed later, so that its record is left open and not decided.
     ///
-    /// True for budgets, time limits, overload and a broken connection; false where the answer itself was the
-    /// trouble.
+    /// True for budgets, time limits, overload, a broken connection and files that cannot be written; false where the
+    /// answer itself was the trouble.
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
@@ -292,6 +292,7 @@ impl LlmError {
                 | LlmError::TimedOut { .. }
                 | LlmError::BrokenAnswer { .. }
                 | LlmError::Cache { .. }
+                | LlmError::File { .. }
                 | LlmError::Stopped { .. }
         ) || matches!(self, LlmError::Refused { status: 401 | 402 | 403 | 404 | 429, .. })
     }

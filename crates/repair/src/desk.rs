@@ -30,7 +30,8 @@ impl Desk<'_> {
     pub fn decide(&self, record: &VulnerabilityRecord) -> Result<Decision, Unanswered> {
         let (analysis, quotes) = with_quotes_that_occur(self.teacher.analyse(record)?, record);
         let mut best: Option<Failure> = None;
-        for proposal in self.teacher.propose(record, &analysis)? {
+        let proposals = self.teacher.propose(record, &analysis)?;
+        for proposal in proposals.repairs {
             match self.examine(record, &analysis, &quotes, proposal)? {
                 Ok(pair) => return Ok(Decision::Accepted(Box::new(pair))),
                 Err(failure) => {
@@ -42,7 +43,10 @@ impl Desk<'_> {
         }
         let failure = best.unwrap_or_else(|| Failure {
             reason: RejectReason::NoProposal,
-            detail: format!("{} has no repair for this record", self.teacher.name()),
+            detail: match proposals.shortage {
+                Some(why) => format!("{} has no repair for this record: {why}", self.teacher.name()),
+                None => format!("{} has no repair for this record", self.teacher.name()),
+            },
             confidence: None,
             evidence: Vec::new(),
         });

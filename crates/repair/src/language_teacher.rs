@@ -13,7 +13,7 @@ use crate::roles::{
     AnalysisAnswer, CriticVerdict, CriticismAnswer, JudgementAnswer, RepairAnswer, RequestsAnswer, Versions,
     analysis_form, criticism_form, judgement_form, repair_form, requests_form,
 };
-use crate::teacher::{Analysis, Criticism, Proposal, Quote, Unanswered, Vote};
+use crate::teacher::{Analysis, Criticism, Proposal, Proposals, Quote, Unanswered, Vote};
 use crate::{Draft, OfflineTeacher, Teacher};
 
 /// How the models are asked.
@@ -199,14 +199,10 @@ impl Teacher for LanguageTeacher {
         })
     }
 
-    fn propose(
-        &self,
-        record: &VulnerabilityRecord,
-        analysis: &Analysis,
-    ) -> Result<Vec<Proposal>, Unanswered> {
+    fn propose(&self, record: &VulnerabilityRecord, analysis: &Analysis) -> Result<Proposals, Unanswered> {
         // An upstream fix is a proposal like any other; where it fails, it is revised.
         if let Some(upstream) = Proposal::upstream(record) {
-            return Ok(vec![upstream]);
+            return Ok(vec![upstream].into());
         }
         let quotes: Vec<_> = analysis
             .quotes
@@ -223,15 +219,20 @@ impl Teacher for LanguageTeacher {
         let request = self.request("repair", record, context, repair_form(), self.config.temperature)?;
         let requests =
             (0..self.config.proposals).map(|sample| Request { sample, ..request.clone() }).collect();
-        let mut proposals: Vec<Proposal> = Vec::new();
+        let mut repairs: Vec<Proposal> = Vec::new();
+        let mut shortage = None;
         for answer in self.ask_all::<RepairAnswer>(&self.teacher, requests)? {
-            let Answered::Value(answer) = answer else { continue };
-            let proposal = self.proposal(&answer.code, record);
-            if !proposals.contains(&proposal) {
-                proposals.push(proposal);
+            match answer {
+                Answered::Value(answer) => {
+                    let proposal = self.proposal(&answer.code, record);
+                    if !repairs.contains(&proposal) {
+                        repairs.push(proposal);
+                    }
+                }
+                Answered::Nothing(why) => shortage = shortage.or(Some(why)),
             }
         }
-        Ok(proposals)
+        Ok(Proposals { repairs, shortage })
     }
 
     fn criticise(&self, draft: &Draft, analysis: &Analysis) -> Result<Criticism, Unanswered> {

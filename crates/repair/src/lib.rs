@@ -68,4 +68,4 @@ pub use language_teacher::{LanguageTeacher, LanguageTeacherConfig};
 pub use leaks::{LeakCheck, leak_checks};
 pub use offline::OfflineTeacher;
 pub use roles::prompt_set;
-pub use teacher::{Analysis, Criticism, Proposal, Quote, Teacher, Unanswered, Vote};
+pub use teacher::{Analysis, Criticism, Proposal, Proposals, Quote, Teacher, Unanswered, Vote};

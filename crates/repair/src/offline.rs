@@ -5,7 +5,7 @@ use vul2safe_code::parse;
 use vul2safe_corpus::{Prompt, VulnerabilityRecord};
 
 use crate::facts::Facts;
-use crate::teacher::{Analysis, Criticism, Proposal};
+use crate::teacher::{Analysis, Criticism, Proposal, Proposals};
 use crate::wording::STYLES;
 use crate::{Draft, Teacher, Unanswered};
 
@@ -34,12 +34,8 @@ impl Teacher for OfflineTeacher {
         Ok(Analysis { explanation, cwe, quotes: Vec::new() })
     }
 
-    fn propose(
-        &self,
-        record: &VulnerabilityRecord,
-        _analysis: &Analysis,
-    ) -> Result<Vec<Proposal>, Unanswered> {
-        Ok(Proposal::upstream(record).into_iter().collect())
+    fn propose(&self, record: &VulnerabilityRecord, _analysis: &Analysis) -> Result<Proposals, Unanswered> {
+        Ok(Proposals::from(Vec::from_iter(Proposal::upstream(record))))
     }
 
     fn criticise(&self, _draft: &Draft, _analysis: &Analysis) -> Result<Criticism, Unanswered> {

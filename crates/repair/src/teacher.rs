@@ -17,8 +17,7 @@ pub trait Teacher: Sync {
     fn analyse(&self, record: &VulnerabilityRecord) -> Result<Analysis, Unanswered>;
 
     /// Repairs, best first. None at all rejects the record with `no_proposal`.
-    fn propose(&self, record: &VulnerabilityRecord, analysis: &Analysis)
-    -> Result<Vec<Proposal>, Unanswered>;
+    fn propose(&self, record: &VulnerabilityRecord, analysis: &Analysis) -> Result<Proposals, Unanswered>;
 
     /// Tries to break a repair, in a fresh context.
     fn criticise(&self, draft: &Draft, analysis: &Analysis) -> Result<Criticism, Unanswered>;
@@ -80,6 +79,21 @@ pub struct Quote {
     pub reason: String,
     /// The weakness, where named.
     pub cwe: Option<Cwe>,
+}
+
+/// The repairs of a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposals {
+    /// Best first.
+    pub repairs: Vec<Proposal>,
+    /// Why there are not more, where that is known: it is said when there are none.
+    pub shortage: Option<String>,
+}
+
+impl From<Vec<Proposal>> for Proposals {
+    fn from(repairs: Vec<Proposal>) -> Self {
+        Proposals { repairs, shortage: None }
+    }
 }
 
 /// A repaired text.

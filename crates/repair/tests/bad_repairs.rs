@@ -5,8 +5,8 @@ use vul2safe_corpus::{
     Evidence, Prompt, Side, SourceId, SpanOrigin, Verdict, VulnerabilityRecord, check_pair,
 };
 use vul2safe_repair::{
-    Analysis, Criticism, Decision, Draft, OfflineTeacher, Proposal, RejectReason, RepairConfig, Teacher,
-    Unanswered, repair,
+    Analysis, Criticism, Decision, Draft, OfflineTeacher, Proposal, Proposals, RejectReason, RepairConfig,
+    Teacher, Unanswered, repair,
 };
 
 const VULNERABLE: &str = r#"import sqlite3
@@ -200,8 +200,9 @@ impl Teacher for Learner {
         Ok(Analysis::default())
     }
 
-    fn propose(&self, record: &VulnerabilityRecord, _: &Analysis) -> Result<Vec<Proposal>, Unanswered> {
-        Ok(vec![Proposal { secure: record.vulnerable.replace("%s", "%d"), by: "learner".into() }])
+    fn propose(&self, record: &VulnerabilityRecord, _: &Analysis) -> Result<Proposals, Unanswered> {
+        let secure = record.vulnerable.replace("%s", "%d");
+        Ok(vec![Proposal { secure, by: "learner".into() }].into())
     }
 
     fn criticise(&self, _: &Draft, _: &Analysis) -> Result<Criticism, Unanswered> {

@@ -363,7 +363,8 @@ fn prose_fences_and_half_json_are_coped_with() {
         "repair" => Reply::answer("{\"plan\": \"bind\", \"code\": \"def find_cust"),
         _ => reply(honest(call)),
     });
-    rejected(decide(&always_half, plain()), RejectReason::NoProposal);
+    let detail = rejected(decide(&always_half, plain()), RejectReason::NoProposal);
+    assert!(detail.contains("no complete JSON object"), "{detail}");
 }
 
 /// The code under review tells the models what to say, and all of them obey.

@@ -34,7 +34,8 @@ fn model(call: &Call) -> Reply {
 fn a_record_without_a_fix_gets_one_and_a_used_up_budget_goes_on_later() {
     let server = ScriptedServer::start(model).expect("a port of 127.0.0.1");
     let folder = tempfile::tempdir().expect("a folder");
-    let fixes = json!({"id": "one", "vulnerable": VULNERABLE, "cwe": "CWE-89"}).to_string() + "\n";
+    let fixes =
+        json!({"id": "one", "vulnerable": VULNERABLE, "secure": null, "cwe": "CWE-89"}).to_string() + "\n";
     fs::write(folder.path().join("fixes.jsonl"), fixes).expect("written");
     let import = ["data", "import", "fixes.jsonl", "--source", "jsonl", "--out", "records.jsonl"];
     let columns = ["--column", "id=id", "--column", "cwe=cwe", "--column", "vulnerable=vulnerable"];
