@@ -41,6 +41,7 @@ fn record(id: &str, code: String, secure: Option<String>) -> VulnerabilityRecord
         cve: None,
         project: None,
         commit: None,
+        date: None,
         license: None,
         file_name: None,
         function: None,
@@ -50,6 +51,7 @@ fn record(id: &str, code: String, secure: Option<String>) -> VulnerabilityRecord
         tests: None,
         split: None,
         source: SourceId { dataset: "test".into(), id: id.into() },
+        original: Vec::new(),
     }
 }
 

@@ -41,6 +41,7 @@ fn nearly_all_records_of_the_range_are_accepted() {
                 record.vulnerable,
                 record.secure.as_deref().unwrap_or_default()
             )),
+            Decision::Open(open) => rejected.push(format!("{} {open:?}", record.id)),
         }
     }
     println!("{counts:?}");
