@@ -218,9 +218,10 @@ fn a_drip_is_waited_for_within_the_attempts_time() {
 
 #[test]
 fn nobody_there() {
-    let gone = server(|_| Reply::answer("fine"));
-    let base_url = gone.base_url();
-    drop(gone);
+    // A port that was free a moment ago and that nobody listens on.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port of 127.0.0.1");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("its address"));
+    drop(listener);
     let client = Client::new(Endpoint::new(base_url, "m"), options()).expect("a client");
     let error = client.complete(Request::user("hello")).expect_err("nobody");
     assert!(matches!(error, LlmError::Unreachable { attempts: 3, .. }), "{error}");
