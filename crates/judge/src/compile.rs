@@ -58,7 +58,7 @@ const WRAPPED: &[&str] = &[
 ];
 
 /// What the tests say about the answer's surroundings: texts of C at the top level of their source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Surroundings {
     /// `C = """…"""`: the prototypes, before the answer.
     pub(crate) prototypes: String,

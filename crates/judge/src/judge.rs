@@ -14,6 +14,7 @@ use crate::compile::{Compiler, Surroundings, Uncompiled};
 use crate::driver::{self, Set, Setting, Told, Work};
 use crate::error::JudgeError;
 use crate::interpreter::{Interpreter, Program};
+use crate::objects::Objects;
 use crate::verdict::{TestResult, Verdict};
 
 /// How a test source is written.
@@ -93,6 +94,7 @@ pub struct Judge {
     limits: TestLimits,
     /// For C and for C++, looked for when they are first needed.
     compilers: [OnceLock<Result<Compiler, String>>; 2],
+    objects: Objects,
 }
 
 impl Judge {
@@ -103,7 +105,13 @@ impl Judge {
     /// [`JudgeError::NoPython`] with everything that was tried.
     pub fn new(sandbox: Sandbox, python: Option<PathBuf>) -> Result<Judge, JudgeError> {
         let interpreter = Interpreter::find(&sandbox, python)?;
-        Ok(Judge { sandbox, interpreter, limits: TestLimits::default(), compilers: Default::default() })
+        Ok(Judge {
+            sandbox,
+            interpreter,
+            limits: TestLimits::default(),
+            compilers: Default::default(),
+            objects: Objects::default(),
+        })
     }
 
     /// The same judge with other limits.
@@ -272,11 +280,15 @@ impl Judge {
         }
         let surroundings = needed.pop().unwrap_or_default();
         let compiler = &self.compilers[usize::from(submission.language == Language::Cpp)];
-        let object = compiler
+        let compiler = compiler
             .get_or_init(|| Compiler::find(&self.sandbox, submission.language))
             .as_ref()
-            .map_err(|why| Unloadable::NotRun(why.clone()))?
-            .compile(&self.sandbox, submission.answer, &surroundings)
+            .map_err(|why| Unloadable::NotRun(why.clone()))?;
+        let object = self
+            .objects
+            .get(submission.language, submission.answer, &surroundings, || {
+                compiler.compile(&self.sandbox, submission.answer, &surroundings)
+            })
             .map_err(|error| match error {
                 Uncompiled::Refused(why) => Unloadable::Uncompilable(why),
                 Uncompiled::NotRun(why) => Unloadable::NotRun(why),
@@ -293,7 +305,7 @@ impl Judge {
             limits,
             ..self.interpreter.job(Program::CompiledAnswer)
         };
-        job.files.push(("answer.so".into(), object));
+        job.files.push(("answer.so".into(), object.to_vec()));
         Ok(Some(job))
     }
 

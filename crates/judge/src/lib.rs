@@ -46,6 +46,7 @@ mod error;
 mod extract;
 mod interpreter;
 mod judge;
+mod objects;
 mod refusal;
 mod verdict;
 
