@@ -3,6 +3,7 @@
 //! Answers to one task are alike, so that they are no independent observations: intervals that took them for such would be
 //! too narrow.
 
+use crate::statistics::wilson_of_share;
 use crate::{Interval, wilson};
 
 /// Resamples of a bootstrap and draws of a permutation test: enough for the second digit of a percent.
@@ -11,16 +12,17 @@ const DRAWS: usize = 2_000;
 /// A percentile interval of Σ sum / Σ weight over tasks (`(sum, weight)` each), with tasks drawn with replacement (Efron
 /// and Tibshirani 1993). The draws are the same in every run.
 ///
-/// Where every task says the same, 0 or 1, resampling would give an interval without width: there it is Wilson's, with one
-/// observation a task. 0 to 1 for no task.
+/// Where every task says the same, or where there is one, resampling would give an interval without width: there it is
+/// Wilson's, with one observation a task. 0 to 1 for no task.
 pub fn bootstrap(tasks: &[(f64, f64)]) -> Interval {
     let share = |(sum, weight): (f64, f64)| sum / weight;
-    let constant = tasks
-        .first()
-        .map(|&first| share(first))
-        .filter(|first| (*first == 0.0 || *first == 1.0) && tasks.iter().all(|&task| share(task) == *first));
-    if let Some(value) = constant {
-        return wilson(if value == 1.0 { tasks.len() } else { 0 }, tasks.len());
+    let constant = tasks.first().map(|&first| share(first));
+    if let Some(value) =
+        constant.filter(|value| tasks.iter().all(|&task| (share(task) - value).abs() < 1e-12))
+    {
+        let count = (value * tasks.len() as f64).round() as usize;
+        let whole = value == 0.0 || value == 1.0;
+        return if whole { wilson(count, tasks.len()) } else { wilson_of_share(value, tasks.len()) };
     }
     percentiles(tasks.len(), |draw| {
         let (mut sum, mut weight) = (0.0, 0.0);
@@ -119,6 +121,8 @@ mod tests {
         let interval = bootstrap(&[(5.0, 5.0); 20]);
         assert_eq!(interval, wilson(20, 20));
         assert_eq!(bootstrap(&[(0.0, 5.0); 20]), wilson(0, 20));
+        let one = bootstrap(&[(3.0, 6.0)]);
+        assert!(one.low < 0.1 && one.high > 0.9, "one task says little of others: {one:?}");
         assert_eq!(bootstrap(&[]), Interval { low: 0.0, high: 1.0 });
     }
 

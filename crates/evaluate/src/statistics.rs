@@ -17,15 +17,20 @@ pub fn wilson(count: usize, of: usize) -> Interval {
     if of == 0 {
         return Interval { low: 0.0, high: 1.0 };
     }
+    let interval = wilson_of_share(count as f64 / of as f64, of);
+    // At the ends the formula gives 0 and 1 but for rounding.
+    let low = if count == 0 { 0.0 } else { interval.low };
+    let high = if count == of { 1.0 } else { interval.high };
+    Interval { low, high }
+}
+
+/// The same for a share of `of` observations that need not be 0 or 1 each.
+pub(crate) fn wilson_of_share(share: f64, of: usize) -> Interval {
     let n = of as f64;
-    let share = count as f64 / n;
     let denominator = 1.0 + Z * Z / n;
     let centre = (share + Z * Z / (2.0 * n)) / denominator;
     let half = Z / denominator * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    // At the ends the formula gives 0 and 1 but for rounding.
-    let low = if count == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if count == of { 1.0 } else { (centre + half).min(1.0) };
-    Interval { low, high }
+    Interval { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
 }
 
 /// Discordant pairs of two models on the same tasks, and the chance of a split at least that uneven.

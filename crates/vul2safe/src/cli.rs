@@ -75,7 +75,7 @@ pub enum Command {
     ///
     /// Answers come from model folders, from an answers file, from the suite's own solutions. Each is judged once and written
     /// to a log, one line an answer; killed and started again, the same command goes on where it was.
-    Eval(EvalArguments),
+    Eval(Box<EvalArguments>),
     /// Write report.html of a run folder again.
     Report(ReportArguments),
     /// The tasks that models are measured on.

@@ -212,6 +212,7 @@ fn two_logs_are_compared_on_the_same_tasks() {
     // Other answers under the same name, another suite, a folder with two logs, an empty one.
     write_lines(&at.join("weak.jsonl"), &first);
     refused(&vul2safe(at, &both), &["model weak", "--out"]);
+    write_lines(&at.join("weak.jsonl"), &second);
     both.extend(["--samples", "2"]);
     refused(&vul2safe(at, &both), &["samples", "--out"]);
     refused(&vul2safe(at, &["eval", "compare", "out", "out/weak.jsonl"]), &["several logs", "strong.jsonl"]);

@@ -32,8 +32,11 @@ impl SourceFile {
     }
 }
 
-/// Rows with the line, counted from 1, on which each begins.
-fn rows(text: &str) -> Result<Vec<(usize, Vec<String>)>, (usize, &'static str)> {
+/// The line, counted from 1, on which a row begins, and its fields.
+type Row = (usize, Vec<String>);
+
+/// The rows, or the line on which something is wrong, and what.
+fn rows(text: &str) -> Result<Vec<Row>, (usize, &'static str)> {
     let mut rows = Vec::new();
     let mut row: Vec<String> = Vec::new();
     let mut field = String::new();

@@ -43,10 +43,12 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
                 .map(|line| format!("{line}\n"))
                 .collect();
             python::check(&prompt[..head], &kept, entry_point)
-        } else if tests.contains("assert") && tests.contains(entry_point) {
+        } else if tests.contains("assert") {
+            // A few tasks of the published file call their function by another name than the prompt gives it. No answer to
+            // such a task passes, here as in the suite's own program.
             python::script(&python::imports(prompt), tests, entry_point)
         } else {
-            return Err(no_test("`tests` assert nothing about the function asked for"));
+            return Err(no_test("`tests` assert nothing"));
         };
         let item = Item {
             request: super::pro::complete_request(prompt),

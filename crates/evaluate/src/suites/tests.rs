@@ -101,7 +101,7 @@ fn a_cweval_task_is_cut_at_its_marks() {
 #[test]
 fn a_compressed_file_is_read_and_a_torn_one_is_refused() {
     use std::io::Write;
-    let plain = text("humaneval.jsonl").repeat(1);
+    let plain = text("humaneval.jsonl");
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(plain.as_bytes()).expect("written");
     let packed = encoder.finish().expect("packed");

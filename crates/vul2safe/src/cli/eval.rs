@@ -21,7 +21,7 @@ pub struct EvalArguments {
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
     /// Judge answers to a suite; `vul2safe eval` without this word is the same.
-    Run(EvalRunArguments),
+    Run(Box<EvalRunArguments>),
     /// Two models on the same tasks: rates, difference with its interval, p-value.
     Compare(EvalCompareArguments),
 }

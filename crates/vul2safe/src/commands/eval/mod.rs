@@ -24,7 +24,8 @@ const PUBLIC_TEST_SECONDS: f64 = 10.0;
 pub(super) fn run(session: &Session, arguments: &EvalArguments) -> Result<()> {
     match (&arguments.command, &arguments.run) {
         (Some(EvalCommand::Compare(arguments)), _) => compare::run(arguments),
-        (Some(EvalCommand::Run(arguments)), _) | (None, Some(arguments)) => evaluate(session, arguments),
+        (Some(EvalCommand::Run(arguments)), _) => evaluate(session, arguments),
+        (None, Some(arguments)) => evaluate(session, arguments),
         (None, None) => Err(Failure::user("nothing to evaluate")
             .with_hint("name a model folder with `--model` or a file of answers with `--answers`")),
     }
