@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vul2safe_corpus::{
-    BenchmarkText, CardFacts, OverlapConfig, RepairPair, Split, View, VulnerabilityRecord, chat_rows,
+    BenchmarkText, CardFacts, Counts, OverlapConfig, RepairPair, Split, View, VulnerabilityRecord, chat_rows,
     contamination, counts, data_card, license_allowed, license_of, primevul_lines, read_benchmark_texts,
     read_primevul_plus, rl_rows, sft_rows, split_name, write_primevul_plus, write_primevul_plus_parquet,
 };
@@ -82,10 +82,7 @@ fn export_records(arguments: &ExportArguments, records: Vec<VulnerabilityRecord>
 }
 
 /// The pairs that pass licence and decontamination, and how many did not, by reason.
-fn filtered(
-    arguments: &ExportArguments,
-    mut pairs: Vec<RepairPair>,
-) -> Result<(Vec<RepairPair>, Vec<(String, usize)>)> {
+fn filtered(arguments: &ExportArguments, mut pairs: Vec<RepairPair>) -> Result<(Vec<RepairPair>, Counts)> {
     let mut left_out = Vec::new();
     if !arguments.license.is_empty() {
         let (kept, refused): (Vec<_>, Vec<_>) =
