@@ -30,6 +30,7 @@ mod diverse_vul;
 mod elements;
 mod error;
 mod fields;
+mod hub;
 mod license;
 mod lines;
 mod linux_vul;
@@ -55,6 +56,7 @@ pub use contamination::{
     BenchmarkText, Contamination, Overlap, OverlapConfig, contamination, read_benchmark_texts,
 };
 pub use error::CorpusError;
+pub use hub::write_hub;
 pub use license::{UNKNOWN_LICENSE, license_allowed, license_of};
 pub use mine::{MineConfig, mine};
 pub use pair::{

@@ -20,7 +20,8 @@ pub(crate) struct Sketch {
     pub(crate) exact: blake3::Hash,
     /// Distinct shingles, sorted.
     shingles: Vec<u64>,
-    signature: [u64; BANDS * ROWS],
+    /// `BANDS * ROWS` least hashes.
+    signature: Vec<u64>,
 }
 
 impl Sketch {
@@ -51,7 +52,7 @@ impl Sketch {
         for (index, order) in orders.iter_mut().enumerate() {
             *order = (mix(2 * index as u64) | 1, mix(2 * index as u64 + 1));
         }
-        let mut signature = [u64::MAX; BANDS * ROWS];
+        let mut signature = vec![u64::MAX; BANDS * ROWS];
         for shingle in &shingles {
             for (least, (factor, addend)) in signature.iter_mut().zip(&orders) {
                 *least = (*least).min(shingle.wrapping_mul(*factor).wrapping_add(*addend));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::table::parquet_rows;
-use crate::{CorpusError, RepairPair, check_pair};
+use crate::{CorpusError, Prompt, RepairPair, Tests, check_pair};
 
 /// Writes pairs as one Parquet file, all or nothing.
 ///
@@ -21,7 +21,7 @@ use crate::{CorpusError, RepairPair, check_pair};
 /// I/O errors, with the path.
 pub fn write_primevul_plus_parquet(path: &Path, pairs: &[RepairPair]) -> Result<(), CorpusError> {
     let write = |message: String| CorpusError::Write { path: path.to_owned(), message };
-    let bytes = encoded(pairs).map_err(|error| write(error.to_string()))?;
+    let bytes = encoded(pairs, batch).map_err(|error| write(error.to_string()))?;
     vul2safe_run::write_atomic(path, &bytes).map_err(|error| write(error.to_string()))
 }
 
@@ -60,7 +60,81 @@ pub(crate) fn read_pairs(path: &Path, pairs: &mut Vec<RepairPair>) -> Result<(),
 /// Rows of one group: enough for good compression, and few enough that a reader needs little memory.
 const ROWS_OF_A_GROUP: usize = 1_000;
 
-fn encoded(pairs: &[RepairPair]) -> Result<Vec<u8>, ArrowError> {
+/// A view of the pairs, one row a prompt: the same rows as [`crate::sft_rows`], [`crate::chat_rows`] or
+/// [`crate::rl_rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViewShape {
+    Sft,
+    Chat,
+    Rl,
+}
+
+/// Writes the rows of a view as one Parquet file, all or nothing.
+pub(crate) fn write_view(path: &Path, pairs: &[RepairPair], shape: ViewShape) -> Result<(), CorpusError> {
+    let write = |message: String| CorpusError::Write { path: path.to_owned(), message };
+    let batch = |pairs: &[RepairPair]| view_batch(pairs, shape);
+    let bytes = encoded(pairs, batch).map_err(|error| write(error.to_string()))?;
+    vul2safe_run::write_atomic(path, &bytes).map_err(|error| write(error.to_string()))
+}
+
+fn view_batch(pairs: &[RepairPair], shape: ViewShape) -> Result<RecordBatch, ArrowError> {
+    let rows: Vec<(&RepairPair, &Prompt)> =
+        pairs.iter().flat_map(|pair| pair.prompts.iter().map(move |prompt| (pair, prompt))).collect();
+    let requests: Vec<String> = rows.iter().map(|(_, prompt)| prompt.request()).collect();
+    let user = || requests.iter().map(|request| vec![("user", request.as_str())]);
+    let answers: Vec<&str> = rows.iter().map(|(pair, _)| pair.secure.as_str()).collect();
+    let mut columns = vec![
+        texts("id", rows.iter().map(|(pair, _)| pair.id.as_str())),
+        words("language", rows.iter().map(|(pair, _)| &pair.language)),
+        texts("style", rows.iter().map(|(_, prompt)| prompt.style.as_str())),
+        text_lists("cwe", rows.iter().map(|(pair, _)| pair.cwe.iter().map(ToString::to_string).collect())),
+    ];
+    match shape {
+        ViewShape::Sft => {
+            columns.push(messages("prompt", user())?);
+            let completions = answers.iter().map(|answer| vec![("assistant", *answer)]);
+            columns.push(messages("completion", completions)?);
+        }
+        ViewShape::Chat => {
+            let both = requests.iter().zip(&answers);
+            let conversations =
+                both.map(|(request, answer)| vec![("user", request.as_str()), ("assistant", *answer)]);
+            columns.push(messages("messages", conversations)?);
+        }
+        ViewShape::Rl => {
+            columns.push(messages("prompt", user())?);
+            columns.push(texts("vulnerable", rows.iter().map(|(pair, _)| pair.vulnerable.as_str())));
+            columns.push(texts("secure", answers.iter().copied()));
+            let of_rows: Vec<&RepairPair> = rows.iter().map(|(pair, _)| *pair).collect();
+            columns.push(spans(&of_rows)?);
+            let tests: Vec<Option<&Tests>> = of_rows.iter().map(|pair| pair.tests.as_ref()).collect();
+            let functional = tests.iter().map(|tests| tests.map_or("", |tests| tests.functional.as_str()));
+            columns.push(texts("functional_tests", functional));
+            let processes = tests.iter().map(|tests| tests.map_or(0, |tests| i64::from(tests.processes)));
+            columns.push(numbers("processes", processes));
+        }
+    }
+    let (fields, arrays) = parts(columns);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+}
+
+/// Conversations, each a list of `(role, content)`.
+fn messages<'a>(
+    name: &'static str,
+    conversations: impl Iterator<Item = Vec<(&'a str, &'a str)>>,
+) -> Result<Column, ArrowError> {
+    let conversations: Vec<Vec<(&str, &str)>> = conversations.collect();
+    let columns = vec![
+        texts("role", conversations.iter().flatten().map(|(role, _)| *role)),
+        texts("content", conversations.iter().flatten().map(|(_, content)| *content)),
+    ];
+    list(name, columns, conversations.iter().map(Vec::len))
+}
+
+fn encoded(
+    pairs: &[RepairPair],
+    batch: impl Fn(&[RepairPair]) -> Result<RecordBatch, ArrowError>,
+) -> Result<Vec<u8>, ArrowError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROWS_OF_A_GROUP))
@@ -105,7 +179,7 @@ fn batch(pairs: &[RepairPair]) -> Result<RecordBatch, ArrowError> {
             Arc::new(Float64Array::from_iter_values(pairs.iter().map(|pair| pair.confidence))),
         ),
         evidence(pairs)?,
-        spans(pairs)?,
+        spans(&pairs.iter().collect::<Vec<_>>())?,
         prompts(pairs)?,
         tests(pairs)?,
         words("split", pairs.iter().map(|pair| &pair.split)),
@@ -133,7 +207,7 @@ fn evidence(pairs: &[RepairPair]) -> Result<Column, ArrowError> {
     list("evidence", columns, pairs.iter().map(|pair| pair.evidence.len()))
 }
 
-fn spans(pairs: &[RepairPair]) -> Result<Column, ArrowError> {
+fn spans(pairs: &[&RepairPair]) -> Result<Column, ArrowError> {
     let all = || pairs.iter().flat_map(|pair| &pair.spans);
     let cwe: Vec<Option<String>> = all().map(|span| span.cwe.map(|cwe| cwe.to_string())).collect();
     // A text has at most 1 MiB, so its offsets fit.

@@ -14,8 +14,6 @@ use crate::{
     CorpusError, columns, cve_fixes, cyber_sec_eval, diverse_vul, linux_vul, mega_vul, primevul, store, sven,
 };
 
-// A run has one source, so the size of its largest variant costs nothing.
-#[expect(clippy::large_enum_variant)]
 /// A data set on disk. Every `path` may be one file or a folder of them, unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "format", rename_all = "snake_case", deny_unknown_fields)]

@@ -8,7 +8,7 @@ use vul2safe_corpus::{
     CardFacts, CorpusError, Evidence, OverlapConfig, Prompt, Repair, RepairPair, Side, SourceId, Split,
     SplitConfig, Tests, Verdict, View, assign_splits, chat_rows, check_pair, contamination, content_hash,
     data_card, diff_spans, json_schema, read_benchmark_texts, read_primevul_plus, rl_rows, sft_rows,
-    write_primevul_plus, write_primevul_plus_parquet,
+    write_hub, write_primevul_plus, write_primevul_plus_parquet,
 };
 
 fn pair(id: &str, vulnerable: &str, secure: &str) -> RepairPair {
@@ -426,4 +426,24 @@ fn a_card_counts_what_is_there() {
     assert!(charts.contains(&"plots/weakness.svg") && !charts.contains(&"plots/left-out.svg"), "{charts:?}");
     let one = data_card(&pairs[..1], &facts, &views);
     assert!(one.readme.contains("license: mit\n"));
+}
+
+#[test]
+fn a_hub_folder_appears_whole_with_the_files_that_its_card_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub");
+    std::fs::create_dir(&path).unwrap();
+    // Left by an attempt that was killed.
+    std::fs::create_dir(folder.path().join(".hub.partial")).unwrap();
+    std::fs::write(folder.path().join(".hub.partial/rest"), "x").unwrap();
+    let pairs = [full("a"), pair("b", "x = 1\n", "x = 2\n")];
+    write_hub(&path, &pairs, &CardFacts { title: "Own".into(), ..CardFacts::default() }).unwrap();
+    let card = std::fs::read_to_string(path.join("README.md")).unwrap();
+    let files: Vec<&str> = card.lines().filter_map(|line| line.trim().strip_prefix("path: ")).collect();
+    assert_eq!(files.len(), 8, "four views of two splits: {files:?}");
+    assert!(files.iter().all(|file| path.join(file).is_file()));
+    assert_eq!(read_primevul_plus(&path.join("pairs/test.parquet")).unwrap(), pairs[..1]);
+    assert!(!path.join("rest").exists() && path.join("schema.json").is_file());
+    let again = write_hub(&path, &pairs, &CardFacts::default()).unwrap_err();
+    assert!(again.to_string().contains("hub"), "{again}");
 }

@@ -146,18 +146,31 @@ fn primevul_line(index: usize, target: u8, code: &str, record: &VulnerabilityRec
 fn every_element_of_linuxvul_and_cyberseceval_is_accounted_for() {
     if let Some(path) = data("linuxvul") {
         let imported = imported(&Source::LinuxVul { path });
-        println!("LinuxVul: {} read, {} records, {:?}", imported.read, imported.records.len(), imported.counts());
+        println!(
+            "LinuxVul: {} read, {} records, {:?}",
+            imported.read,
+            imported.records.len(),
+            imported.counts()
+        );
         assert_eq!(imported.read, 2_317);
         assert!(imported.records.len() > 2_000);
         assert!(imported.records.iter().all(|record| record.cve.is_some() && !record.cwe.is_empty()));
     }
     if let Some(path) = data("cyberseceval") {
         let imported = imported(&Source::CyberSecEval { path });
-        println!("CyberSecEval: {} read, {} records, {:?}", imported.read, imported.records.len(), imported.counts());
+        println!(
+            "CyberSecEval: {} read, {} records, {:?}",
+            imported.read,
+            imported.records.len(),
+            imported.counts()
+        );
         assert_eq!(imported.read, 1_681);
         assert!(imported.records.iter().all(|record| record.secure.is_none() && record.cwe.len() == 1));
-        assert!(imported.counts().keys().all(|reason| {
-            matches!(reason, DropReason::UnknownLanguage | DropReason::Duplicate)
-        }));
+        assert!(
+            imported
+                .counts()
+                .keys()
+                .all(|reason| { matches!(reason, DropReason::UnknownLanguage | DropReason::Duplicate) })
+        );
     }
 }

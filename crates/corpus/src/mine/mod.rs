@@ -274,7 +274,6 @@ impl Mining<'_> {
         Ok(self.text(&file.new)?.map(|new| (old, new)))
     }
 
-    #[expect(clippy::type_complexity, reason = "a side is a language and a text, or is not there")]
     fn text(
         &mut self,
         side: &Option<(String, String)>,

@@ -47,7 +47,9 @@ pub(super) fn run(session: &Session, arguments: &BuildArguments) -> Result<()> {
     ))?;
     let undated = built.pairs.iter().filter(|pair| pair.date.is_none()).count();
     if split.hold_out_from.is_some() && undated > 0 {
-        println(&format!("  {undated} have no date: they are for validation, so that nothing later is learnt"))?;
+        println(&format!(
+            "  {undated} have no date: they are for validation, so that nothing later is learnt"
+        ))?;
     }
     println(&format!("{} rejected, written to {}", built.rejected.len(), rejected.display()))?;
     for (reason, count) in rejected_by_reason(&built.rejected) {

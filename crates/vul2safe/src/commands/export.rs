@@ -1,14 +1,14 @@
 //! `data export`.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
 use serde_json::Value;
 use vul2safe_corpus::{
-    BenchmarkText, CardFacts, OverlapConfig, RepairPair, Split, View, VulnerabilityRecord, chat_rows,
-    contamination, counts, data_card, license_allowed, license_of, primevul_lines, read_benchmark_texts,
-    read_primevul_plus, rl_rows, sft_rows, split_name, write_primevul_plus, write_primevul_plus_parquet,
+    BenchmarkText, CardFacts, Counts, OverlapConfig, RepairPair, VulnerabilityRecord, chat_rows,
+    contamination, counts, license_allowed, license_of, primevul_lines, read_benchmark_texts,
+    read_primevul_plus, rl_rows, sft_rows, write_hub, write_primevul_plus, write_primevul_plus_parquet,
 };
-use vul2safe_run::write_atomic;
 
 use super::show::rejected_beside;
 use super::{check_output, println};
@@ -48,7 +48,12 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<()> {
         ExportFormat::Sft => write_lines(out, &rows(&pairs, sft_rows))?,
         ExportFormat::Chat => write_lines(out, &rows(&pairs, chat_rows))?,
         ExportFormat::Rl => write_lines(out, &rows(&pairs, rl_rows))?,
-        ExportFormat::Hub => write_hub(arguments, &pairs, left_out)?,
+        ExportFormat::Hub => {
+            let rejected = rejected_beside(&arguments.data)?.unwrap_or_default();
+            let rejected = counts(rejected.iter().map(|rejection| rejection.reason.to_string()));
+            let facts = CardFacts { title: arguments.title.clone(), rejected, left_out };
+            write_hub(out, &pairs, &facts)?;
+        }
     }
     println(&format!("{} of {all} pairs written to {}", pairs.len(), out.display()))
 }
@@ -82,10 +87,7 @@ fn export_records(arguments: &ExportArguments, records: Vec<VulnerabilityRecord>
 }
 
 /// The pairs that pass licence and decontamination, and how many did not, by reason.
-fn filtered(
-    arguments: &ExportArguments,
-    mut pairs: Vec<RepairPair>,
-) -> Result<(Vec<RepairPair>, Vec<(String, usize)>)> {
+fn filtered(arguments: &ExportArguments, mut pairs: Vec<RepairPair>) -> Result<(Vec<RepairPair>, Counts)> {
     let mut left_out = Vec::new();
     if !arguments.license.is_empty() {
         let (kept, refused): (Vec<_>, Vec<_>) =
@@ -118,8 +120,7 @@ fn filtered(
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             left_out.push((format!("overlap with {name}"), found.overlaps.len()));
         }
-        let held: std::collections::HashSet<&str> =
-            found.overlaps.iter().map(|overlap| overlap.pair.as_str()).collect();
+        let held: HashSet<&str> = found.overlaps.iter().map(|overlap| overlap.pair.as_str()).collect();
         pairs.retain(|pair| !held.contains(pair.id.as_str()));
     }
     for (reason, count) in &left_out {
@@ -134,76 +135,4 @@ fn check_folder(out: &Path) -> Result<()> {
             .with_hint("name a folder that is empty or not there"));
     }
     Ok(())
-}
-
-/// A folder as dataset hubs have it; it appears whole or not at all.
-fn write_hub(
-    arguments: &ExportArguments,
-    pairs: &[RepairPair],
-    left_out: Vec<(String, usize)>,
-) -> Result<()> {
-    let parent = match arguments.out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    fs_err::create_dir_all(&parent)?;
-    let work =
-        parent.join(format!(".{}.partial", arguments.out.file_name().unwrap_or_default().to_string_lossy()));
-    if work.exists() {
-        fs_err::remove_dir_all(&work)?;
-    }
-    let views = write_views(&work, pairs)?;
-    let rejected = rejected_beside(&arguments.data)?.unwrap_or_default();
-    let rejected = counts(rejected.iter().map(|rejection| rejection.reason.to_string()));
-    let facts = CardFacts { title: arguments.title.clone(), rejected, left_out };
-    let card = data_card(pairs, &facts, &views);
-    fs_err::create_dir_all(work.join("plots"))?;
-    for (file, chart) in &card.charts {
-        write_atomic(&work.join(file), chart.as_bytes())?;
-    }
-    let schema = serde_json::to_vec_pretty(&vul2safe_corpus::json_schema())
-        .map_err(|error| Failure::program(format!("the schema cannot be written as JSON: {error}")))?;
-    write_atomic(&work.join("schema.json"), &schema)?;
-    write_atomic(&work.join("README.md"), card.readme.as_bytes())?;
-    if arguments.out.is_dir() {
-        fs_err::remove_dir(&arguments.out)?;
-    }
-    Ok(fs_err::rename(&work, &arguments.out)?)
-}
-
-fn write_views(work: &Path, pairs: &[RepairPair]) -> Result<Vec<View>> {
-    let shapes: [(&'static str, Option<Rows>); 4] =
-        [("pairs", None), ("sft", Some(sft_rows)), ("chat", Some(chat_rows)), ("rl", Some(rl_rows))];
-    let mut views = Vec::new();
-    for (name, shape) in shapes {
-        fs_err::create_dir_all(work.join(name))?;
-        let mut files = Vec::new();
-        for split in [Split::Train, Split::Validation, Split::Test] {
-            let part: Vec<RepairPair> = pairs.iter().filter(|pair| pair.split == split).cloned().collect();
-            if part.is_empty() {
-                continue;
-            }
-            let file = match shape {
-                None => {
-                    let file = format!("{name}/{}.parquet", split_name(split));
-                    write_primevul_plus_parquet(&work.join(&file), &part)?;
-                    file
-                }
-                Some(shape) => {
-                    let lines = rows(&part, shape);
-                    if lines.is_empty() {
-                        continue;
-                    }
-                    let file = format!("{name}/{}.jsonl", split_name(split));
-                    write_lines(&work.join(&file), &lines)?;
-                    file
-                }
-            };
-            files.push((split, file));
-        }
-        if !files.is_empty() {
-            views.push((name, files));
-        }
-    }
-    Ok(views)
 }
