@@ -89,7 +89,11 @@ fn size(key: &Key, compiled: &Compiled) -> usize {
 mod tests {
     use super::*;
 
-    fn get(objects: &Objects, answer: &str, result: Result<Vec<u8>, Uncompiled>) -> (bool, Result<usize, Uncompiled>) {
+    fn get(
+        objects: &Objects,
+        answer: &str,
+        result: Result<Vec<u8>, Uncompiled>,
+    ) -> (bool, Result<usize, Uncompiled>) {
         let mut compiled = false;
         let object = objects.get(Language::C, answer, &Surroundings::default(), || {
             compiled = true;
