@@ -28,7 +28,7 @@ pub(super) fn run(session: &Session, command: &RangeCommand) -> Result<()> {
 
 fn list(json: bool) -> Result<()> {
     if json {
-        return families().iter().try_for_each(|family| print_json(family));
+        return families().iter().try_for_each(print_json);
     }
     println(&format!(
         "{:<16} {:<8} {:<23} {:<8} {:<8}  summary",
