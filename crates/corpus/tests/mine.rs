@@ -334,10 +334,8 @@ fn nothing_of_a_repository_is_run() {
 fn what_is_no_repository_or_revision_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let error = |path: &Path, config: &MineConfig| mine(path, config).unwrap_err();
-    assert!(matches!(
-        error(&folder.path().join("none"), &MineConfig::default()),
-        CorpusError::Missing { .. }
-    ));
+    let absent = error(&folder.path().join("none"), &MineConfig::default());
+    assert!(absent.hint().is_some_and(|hint| hint.contains("git repository")), "{absent}");
     let none = error(folder.path(), &MineConfig::default());
     assert!(none.to_string().contains("not a git repository") && none.hint().is_some(), "{none}");
     let repository = Repository::new();

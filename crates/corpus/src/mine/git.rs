@@ -19,7 +19,9 @@ impl Git {
     /// Makes sure that there is a repository, with git to read it.
     pub(super) fn open(repository: &Path) -> Result<Self, CorpusError> {
         if !repository.is_dir() {
-            return Err(CorpusError::Missing { path: repository.to_owned() });
+            // Not `Missing`, whose advice is for files of records.
+            let message = "no such folder".to_owned();
+            return Err(CorpusError::Git { path: repository.to_owned(), message });
         }
         let git = Self { repository: repository.to_owned() };
         git.output(["rev-parse", "--git-dir"])?;
