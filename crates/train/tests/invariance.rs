@@ -4,6 +4,7 @@ mod tiny;
 
 use vul2safe_model::Model;
 use vul2safe_reward::{Score, Scored};
+use vul2safe_train::optimizer::Method;
 use vul2safe_train::{
     Checkpoint, Control, Example, OptimizerConfig, PpoConfig, PpoPrompt, PpoState, PretrainConfig, Rollout,
     SftConfig, TrainError, TrainSummary, ppo, ppo_from, pretrain_from, sft_from,
@@ -27,6 +28,7 @@ enum Stage {
 struct Run {
     stage: Stage,
     adapter: bool,
+    method: Method,
     checkpointing: bool,
     learning_rate: f64,
     seed: u64,
@@ -38,6 +40,7 @@ impl Run {
         let run = |stage, adapter| Run {
             stage,
             adapter,
+            method: Method::Adamw,
             checkpointing: false,
             learning_rate: 1e-2,
             seed: 4,
@@ -48,6 +51,7 @@ impl Run {
             run(Stage::Pretrain, true),
             run(Stage::Sft, false),
             run(Stage::Sft, true),
+            Run { method: Method::Muon, ..run(Stage::Pretrain, false) },
         ]
     }
 
@@ -64,7 +68,8 @@ impl Run {
         checkpoint: Option<&Checkpoint>,
         log: &mut vul2safe_train::supervised::Log<'_>,
     ) -> Result<TrainSummary> {
-        let optimizer = OptimizerConfig { learning_rate: self.learning_rate, ..optimizer() };
+        let optimizer =
+            OptimizerConfig { method: self.method, learning_rate: self.learning_rate, ..optimizer() };
         let ids = |index: u32| (0..9 + 3 * index).map(move |at| (at * 7 + index * 31 + self.data) % 250);
         match self.stage {
             Stage::Pretrain => {

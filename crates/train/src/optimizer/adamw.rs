@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, path::Path};
 use rayon::prelude::*;
 use vul2safe_model::{Parameter, Part, StepNumbers, Trainable};
 
-use super::{OptimizerConfig, gradients};
+use super::{Method, OptimizerConfig, gradients, muon};
 use crate::{
     TrainError,
     tensor_file::{self, Entry, Numbers, TensorFile},
@@ -73,11 +73,19 @@ impl AdamW {
     /// same: the caller says where it happened, and [`gradients::first_not_finite`] where in the model.
     ///
     /// # Errors
-    /// [`TrainError::Model`] where a parameter's storage cannot be written, or a device fails.
+    /// [`TrainError::Model`] where a parameter's storage cannot be written, or a device fails; [`TrainError::Config`] for Muon
+    /// on a device.
     pub fn step(&mut self, rate: f64) -> Result<f64, TrainError> {
         let OptimizerConfig { beta1, beta2, epsilon, weight_decay, clip_norm, .. } = self.config;
         let parameters = match &self.trainable {
             Trainable::Host(parameters) => parameters,
+            Trainable::Device(_) if self.config.method == Method::Muon => {
+                return Err(TrainError::Config {
+                    field: "optimizer.method",
+                    problem: "is `muon`, which works on the processor only; take `adamw` on a device"
+                        .to_owned(),
+                });
+            }
             Trainable::Device(parameters) => {
                 let numbers = StepNumbers { rate, beta1, beta2, epsilon, weight_decay, clip_norm };
                 let norm = parameters.step(&numbers, self.step + 1)?;
@@ -99,6 +107,15 @@ impl AdamW {
         let correction2 = 1.0 - beta2.powf(self.step as f64);
         for (parameter, Moments { first, second }) in parameters.iter().zip(&mut self.moments) {
             let decay = if parameter.rank() >= 2 { weight_decay } else { 0.0 };
+            if self.config.method == Method::Muon && muon::takes(parameter) {
+                let step = muon::Step { scale, keep: (1.0 - rate * decay) as f32, rate: rate as f32 };
+                parameter.update(|values, gradient| match gradient {
+                    Some(gradient) => step.apply(values, gradient, first, parameter.shape()),
+                    None => Ok(()),
+                })??;
+                parameter.release_gradient();
+                continue;
+            }
             let update = Update {
                 scale,
                 keep: (1.0 - rate * decay) as f32,

@@ -2,6 +2,7 @@
 
 mod adamw;
 pub mod gradients;
+mod muon;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +23,24 @@ pub enum Schedule {
     Linear,
 }
 
-/// Settings of AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW` computes it.
+/// How a gradient becomes an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// AdamW for every parameter.
+    #[default]
+    Adamw,
+    /// Muon (Jordan et al. 2024) for the matrices inside layers, AdamW for the rest (embeddings, head, norms, biases), both at
+    /// the same rate. For models made from nothing, on the processor.
+    Muon,
+}
+
+/// Settings of AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW` computes it, and of Muon beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
+    /// How a gradient becomes an update.
+    pub method: Method,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Steps over which the rate rises in a straight line; step `s` of them has the share `(s + 1) / warmup_steps`.
@@ -49,6 +64,7 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
+            method: Method::Adamw,
             learning_rate: 1e-3,
             warmup_steps: 10,
             schedule: Schedule::Cosine,
