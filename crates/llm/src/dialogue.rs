@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::cache::{Look, Stored};
 use crate::canonical::Key;
-use crate::send::send;
+use crate::send::{Paid, send};
 use crate::shared::{Server, Shared};
 use crate::stats::count;
 use crate::structured::complain;
@@ -214,7 +214,7 @@ async fn lead(
         }
     }
     match send(shared, server, exchange).await {
-        Ok((answer, cost)) => {
+        Ok(Paid { answer, cost, permit }) => {
             let stored = Stored {
                 text: answer.text,
                 reasoning: answer.reasoning,
@@ -227,6 +227,7 @@ async fn lead(
                 // The answer is there and goes to its caller; no other is paid for that cannot be kept either.
                 let _ = shared.broken.set(error);
             }
+            drop(permit);
             Ok((stored, Origin::Paid))
         }
         Err(error) => {

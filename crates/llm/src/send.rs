@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use tokio::sync::SemaphorePermit;
 
 use crate::account::Most;
 use crate::answer::{self, Answer, NoAnswer};
@@ -41,12 +42,21 @@ enum Then {
     StepDown,
 }
 
+/// An answer that is paid for.
+pub(crate) struct Paid<'server> {
+    pub answer: Answer,
+    pub cost: Option<Money>,
+    /// Held until the answer is kept: a process that is killed has then never more answers to lose than requests it may have
+    /// on the way at a time, however slow the disk is.
+    pub permit: SemaphorePermit<'server>,
+}
+
 /// Sends the exchange until there is an answer or no hope. What it cost is booked; what it may have cost as well.
-pub(crate) async fn send(
+pub(crate) async fn send<'server>(
     shared: &Shared,
-    server: &Server,
+    server: &'server Server,
     exchange: &Exchange<'_>,
-) -> Result<(Answer, Option<Money>), LlmError> {
+) -> Result<Paid<'server>, LlmError> {
     let most = exchange.most(server.price.as_ref());
     let likely = exchange.likely_tokens();
     let retry = shared.options.retry;
@@ -80,7 +90,6 @@ pub(crate) async fn send(
             let _in_flight = Gauge::up(&shared.counters.in_flight);
             attempt(shared, server, body, &most, first, attempts).await
         };
-        drop(permit);
         let failure = match result {
             Ok(answer) => {
                 let cost = server.price.as_ref().map(|price| price.cost(&answer.usage));
@@ -92,10 +101,11 @@ pub(crate) async fn send(
                     Count::Missing => count(&shared.counters.counts_missing),
                     Count::Implausible => count(&shared.counters.counts_implausible),
                 }
-                return Ok((answer, cost));
+                return Ok(Paid { answer, cost, permit });
             }
             Err(failure) => failure,
         };
+        drop(permit);
         if failure.charged {
             let most = reservation.unconfirmed();
             if let Err(error) = shared.cache.unconfirmed(&server.endpoint.model, most).await {
