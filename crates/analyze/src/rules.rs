@@ -264,6 +264,13 @@ static RULES: &[Rule] = &[
         "decide what the result is when there are no elements",
     ),
     rule_c(
+        "wrapping-bound",
+        191,
+        Medium,
+        "Bound from a subtraction that may wrap",
+        "check that the size is large enough before anything is taken from it, or add on the other side",
+    ),
+    rule_c(
         "unchecked-lookup",
         476,
         Medium,

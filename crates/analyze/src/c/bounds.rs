@@ -1,6 +1,8 @@
 //! Reads and writes past the ends: indices of the caller's that are not checked at both ends, sizes of buffers that
 //! nobody looks at, and the one element too many.
 
+use std::collections::HashMap;
+
 use vul2safe_code::Parsed;
 use vul2safe_code::tree_sitter::Node;
 
@@ -16,13 +18,14 @@ pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
         if node.kind() == "subscript_expression" {
             found.extend(subscript(facts, node));
         }
+        found.extend(wrapping_bound(facts, node));
         true
     });
     // What follows from a size that nobody looks at is said once.
     found.retain(|other: &Finding| ignored.as_ref().is_none_or(|first| !first.span.overlaps(other.span)));
     findings.append(&mut found);
     for call in facts.calls {
-        findings.extend(wrong_bound(facts, call));
+        findings.extend(wrong_bound(facts, call).or_else(|| address_as_bound(facts, call)));
     }
 }
 
@@ -72,7 +75,9 @@ fn subscript<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
     }
     let rule = || if is_written(node) { "index-write" } else { "index-read" };
     let one_too_many = index.kind() == "identifier"
-        && (allows_extent(facts, name, &extent) || after_loop(facts, node, name, &extent));
+        && (allows_extent(facts, name, &extent)
+            || runs_to_extent(facts, name, &extent)
+            || after_loop(facts, node, name, &extent));
     if one_too_many {
         return finding(rule(), None, span(node), "the index may be that of the element after the last");
     }
@@ -162,6 +167,17 @@ fn allows_extent(facts: &Facts<'_>, name: &str, extent: &Extent<'_>) -> bool {
     })
 }
 
+/// `for (…; i <= length; …)` where `length` may be the size itself.
+fn runs_to_extent(facts: &Facts<'_>, name: &str, extent: &Extent<'_>) -> bool {
+    facts.comparisons_of(name).any(|(operator, other, _, comparison)| {
+        let last = bare(other);
+        operator == "<="
+            && comparison.of_loop.is_some()
+            && last.kind() == "identifier"
+            && allows_extent(facts, facts.text(last), extent)
+    })
+}
+
 /// `for (…; i < size && …; …) …` and then `out[i]`: the loop may have ended because of the size.
 fn after_loop<'t>(facts: &Facts<'t>, node: Node<'t>, name: &str, extent: &Extent<'t>) -> bool {
     if !facts.locals.get(name).is_some_and(|local| local.stepped) {
@@ -189,19 +205,36 @@ fn after_loop<'t>(facts: &Facts<'t>, node: Node<'t>, name: &str, extent: &Extent
 /// Functions that write as many bytes to their first argument as their third says.
 pub(crate) const COPYING: &[&str] = &["memcpy", "memmove", "memset", "mempcpy", "strncpy", "bcopy"];
 
-/// A buffer of the caller's that is written, with its size as the next parameter, which is never mentioned.
+/// A buffer of the caller's that is written before anything looks at its size, which is the next parameter.
 fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
-    let names = facts.names(facts.body);
-    let buffers: Vec<&str> = facts
+    let mut mentioned: HashMap<&str, Vec<usize>> = HashMap::new();
+    Parsed::walk(facts.body, |node| {
+        if node.kind() == "identifier" {
+            mentioned.entry(facts.text(node)).or_default().push(node.start_byte());
+        }
+        true
+    });
+    let buffers: HashMap<&str, &str> = facts
         .parameters
         .iter()
         .filter(|parameter| parameter.pointers == 1 && !parameter.constant)
-        .filter(|parameter| facts.size_of(parameter.name).is_some_and(|size| !names.contains(size.name)))
-        .map(|parameter| parameter.name)
+        .filter_map(|parameter| Some((parameter.name, facts.size_of(parameter.name)?.name)))
         .collect();
     if buffers.is_empty() {
         return None;
     }
+    // Within the statement as well: `i < size && (out[i] = …)`, `memcpy(out, text, size)`.
+    let is_ignored = |buffer: Node<'_>, place: Node<'_>| {
+        let Some(size) = buffers.get(facts.text(bare(buffer))) else { return false };
+        let mut whole = place;
+        while let Some(parent) = whole.parent().filter(|parent| parent.kind().ends_with("_expression")) {
+            whole = parent;
+        }
+        let seen = mentioned.get(size).is_some_and(|starts| {
+            starts.iter().any(|start| whole.byte_range().contains(start) || facts.may_precede(*start, place))
+        });
+        !seen
+    };
     let mut written: Option<Node<'_>> = None;
     Parsed::walk(facts.body, |node| {
         if written.is_some() {
@@ -221,25 +254,96 @@ fn ignored_size(facts: &Facts<'_>) -> Option<Finding> {
                 .and_then(|inner| inner.child_by_field_name("argument")),
             _ => None,
         };
-        if target.is_some_and(|target| buffers.contains(&facts.text(bare(target)))) && is_written(node) {
+        if target.is_some_and(|target| is_written(node) && is_ignored(target, node)) {
             written = Some(node);
         }
         true
     });
-    let message = "the size of the buffer is given, and nobody looks at it";
+    let message = "the size of the buffer is given, and nobody looks at it first";
     if let Some(node) = written {
         return finding("index-write", None, span(node), message);
     }
     let call = facts.calls.iter().find(|call| {
-        let to_buffer =
-            call.arguments.first().is_some_and(|first| buffers.contains(&facts.text(bare(*first))));
         let by_length = COPYING.contains(&call.name)
             && call.arguments.get(2).is_some_and(|length| !facts.names(*length).is_empty());
         let by_precision = call.name == "sprintf"
             && call.arguments.get(1).is_some_and(|format| facts.text(*format).contains("%.*s"));
-        to_buffer && (by_length || by_precision)
+        let first = call.arguments.first().filter(|_| by_length || by_precision);
+        first.is_some_and(|first| is_ignored(*first, call.node))
     })?;
     finding("index-write", None, span(call.node), message)
+}
+
+/// Functions that are told how much they may write, and which argument says so.
+const BOUNDED: &[(&str, usize)] = &[
+    ("snprintf", 1),
+    ("vsnprintf", 1),
+    ("fgets", 1),
+    ("strlcpy", 2),
+    ("strlcat", 2),
+    ("strncat", 2),
+    ("strncpy", 2),
+    ("memcpy", 2),
+    ("memmove", 2),
+    ("memset", 2),
+];
+
+/// `snprintf(out, out, …)`: an address is as good as no bound.
+fn address_as_bound<'t>(facts: &Facts<'t>, call: &Call<'t>) -> Option<Finding> {
+    let (_, place) = BOUNDED.iter().find(|(name, _)| *name == call.name)?;
+    let bound = bare(*call.arguments.get(*place)?);
+    let name = facts.text(bound);
+    let is_address = match facts.locals.get(name) {
+        Some(local) => local.pointers > 0 || local.array,
+        None => facts.parameter(name).is_some_and(|parameter| parameter.pointers > 0),
+    };
+    (bound.kind() == "identifier" && is_address)
+        .then(|| finding("unbounded-copy", None, span(call.node), "an address stands where the size belongs"))
+        .flatten()
+}
+
+/// `count > size - 100` or `strncat(out, text, size - 100)` with a size without a sign that nobody has looked at: below 100 the
+/// difference is huge. (`size - 1` is left alone: that a buffer has room for something is commonly agreed.)
+fn wrapping_bound<'t>(facts: &Facts<'t>, node: Node<'t>) -> Option<Finding> {
+    let operator =
+        |node: Node<'t>| node.child_by_field_name("operator").map_or("", |operator| operator.kind());
+    if node.kind() != "binary_expression" || operator(node) != "-" {
+        return None;
+    }
+    let taken = number(facts.text(bare(node.child_by_field_name("right")?)))?;
+    let mut first = bare(node.child_by_field_name("left")?);
+    while first.kind() == "binary_expression" && operator(first) == "-" {
+        first = bare(first.child_by_field_name("left")?);
+    }
+    let name = facts.text(first);
+    let is_size = first.kind() == "identifier"
+        && facts.is_unsigned(name)
+        && facts
+            .parameters
+            .iter()
+            .any(|parameter| facts.size_of(parameter.name).is_some_and(|size| size.name == name));
+    let mut outer = node.parent();
+    while outer.is_some_and(|outer| matches!(outer.kind(), "parenthesized_expression" | "cast_expression")) {
+        outer = outer.and_then(|outer| outer.parent());
+    }
+    let is_bound = outer.is_some_and(|outer| match outer.kind() {
+        "binary_expression" => matches!(operator(outer), "<" | "<=" | ">" | ">="),
+        "argument_list" => outer.parent().is_some_and(|call| {
+            let function = call.child_by_field_name("function").map_or("", |function| facts.text(function));
+            BOUNDED.iter().any(|(name, _)| *name == function)
+        }),
+        _ => false,
+    });
+    let looked_at = facts.comparisons.iter().any(|comparison| {
+        [comparison.left, comparison.right].into_iter().any(|side| {
+            let within = side.byte_range().start <= node.start_byte() && node.end_byte() <= side.end_byte();
+            !within && facts.names(side).contains(name) && facts.may_precede(side.start_byte(), node)
+        })
+    });
+    let message = "where the size is smaller than what is taken from it, the difference is huge";
+    (taken >= 2 && is_size && is_bound && !looked_at)
+        .then(|| finding("wrapping-bound", None, span(node), message))
+        .flatten()
 }
 
 /// Bounds that are no bounds: `strncat(out, text, size)`, and `if (strlen(text) > 64) return; sprintf(line, …)` where

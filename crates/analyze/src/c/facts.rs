@@ -233,12 +233,28 @@ impl<'t> Facts<'t> {
         words
     }
 
-    /// Whether some condition mentions the name.
-    pub fn is_checked(&self, name: &str) -> bool {
-        self.conditions.iter().any(|condition| self.names(*condition).contains(name))
-            || self.comparisons.iter().any(|comparison| {
-                [comparison.left, comparison.right].iter().any(|side| self.names(*side).contains(name))
-            })
+    /// Whether some condition that is met before `place` mentions the name: what is checked after the use is not checked.
+    pub fn is_checked_before(&self, name: &str, place: Node<'t>) -> bool {
+        let mentions =
+            |node: &Node<'t>| self.names(*node).contains(name) && self.may_precede(node.start_byte(), place);
+        self.conditions.iter().any(|condition| mentions(condition))
+            || self
+                .comparisons
+                .iter()
+                .any(|comparison| [comparison.left, comparison.right].iter().any(mentions))
+    }
+
+    /// Whether what starts at a byte can run before `place`: it stands there earlier, or a loop around both leads back.
+    pub fn may_precede(&self, start: usize, place: Node<'t>) -> bool {
+        let mut outer = place.parent();
+        while let Some(parent) = outer.filter(|parent| parent.id() != self.body.id()) {
+            let is_loop = matches!(parent.kind(), "for_statement" | "while_statement" | "do_statement");
+            if is_loop && parent.byte_range().contains(&start) {
+                return true;
+            }
+            outer = parent.parent();
+        }
+        start < place.start_byte()
     }
 
     /// Comparisons of the bare name, casts aside, turned so that the name is on the left: operator, other side, the

@@ -228,7 +228,7 @@ fn empty_means(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
             && let Some(divisor) = node.child_by_field_name("right").map(bare)
             && divisor.kind() == "identifier"
             && is_number_of_turns(facts, facts.text(divisor))
-            && !is_branched_on(facts, facts.text(divisor))
+            && !is_branched_on(facts, facts.text(divisor), divisor)
         {
             findings.extend(finding(
                 "division-by-count",
@@ -253,12 +253,23 @@ fn is_number_of_turns(facts: &Facts<'_>, name: &str) -> bool {
     }
 }
 
-/// Whether a condition other than the head of a loop mentions the name.
-fn is_branched_on(facts: &Facts<'_>, name: &str) -> bool {
+/// Whether a condition before `place`, other than the head of a loop, may keep the name from being 0 there. A comparison for being
+/// (un)equal to another number does not.
+fn is_branched_on<'t>(facts: &Facts<'t>, name: &str, place: Node<'t>) -> bool {
     facts.conditions.iter().any(|condition| {
         let of_loop = condition.parent().is_some_and(|parent| {
             matches!(parent.kind(), "for_statement" | "while_statement" | "do_statement")
         });
-        !of_loop && facts.names(*condition).contains(name)
+        let mut comparisons = facts
+            .comparisons_of(name)
+            .filter(|(_, _, written, _)| condition.byte_range().contains(&written.start_byte()))
+            .peekable();
+        let beside_the_point = comparisons.peek().is_some()
+            && comparisons.all(|(operator, other, _, _)| {
+                let other = number(facts.text(bare(other)));
+                matches!(operator, "==" | "!=") && other.is_some_and(|number| number != 0)
+            });
+        let mentions = !of_loop && facts.names(*condition).contains(name);
+        mentions && !beside_the_point && facts.may_precede(condition.start_byte(), place)
     })
 }

@@ -114,8 +114,8 @@ fn lookups(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     for (name, local) in &facts.locals {
         if let [(value, _)] = local.values[..]
             && is_call_of(facts, value, LOOKUPS).is_some()
-            && !facts.is_checked(name)
             && let Some(used) = first_followed(facts, name)
+            && !facts.is_checked_before(name, used)
         {
             findings.extend(finding("unchecked-lookup", None, span(used), message));
         }
@@ -138,12 +138,12 @@ fn first_followed<'t>(facts: &Facts<'t>, name: &str) -> Option<Node<'t>> {
     found
 }
 
-/// An allocation that no condition of the function ever looks at, followed within a loop. (Straight lines are the
+/// An allocation that is followed within a loop before any condition looks at it. (Straight lines are the
 /// matter of `memory`.)
 fn allocations(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     for (name, local) in &facts.locals {
         let [(value, _)] = local.values[..] else { continue };
-        if is_call_of(facts, value, ALLOCATING).is_none() || facts.is_checked(name) {
+        if is_call_of(facts, value, ALLOCATING).is_none() {
             continue;
         }
         // Another name for the same block, under which it may be followed and checked as well.
@@ -155,14 +155,10 @@ fn allocations(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
             })
             .map(|(other, _)| *other)
             .collect();
-        if same.iter().any(|other| facts.is_checked(other)) {
-            continue;
-        }
-        let used = std::iter::once(*name)
-            .chain(same)
-            .filter_map(|name| first_followed(facts, name))
-            .min_by_key(|used| used.start_byte());
-        if let Some(used) = used.filter(|used| is_in_loop(facts, *used)) {
+        let names: Vec<&str> = std::iter::once(*name).chain(same).collect();
+        let used = names.iter().filter_map(|name| first_followed(facts, name)).min_by_key(Node::start_byte);
+        let is_checked = |used: Node<'_>| names.iter().any(|name| facts.is_checked_before(name, used));
+        if let Some(used) = used.filter(|used| is_in_loop(facts, *used) && !is_checked(*used)) {
             findings.extend(finding("unchecked-allocation", None, span(used), "the pointer may be NULL"));
         }
     }

@@ -133,6 +133,9 @@ fn indices() {
             "void f(char *out, size_t size, const char *s) { while (*s) *out++ = *s++; *out = 0; }",
             "void f(char *out, size_t size, const char *s) { memcpy(out, s, strlen(s)); }",
             "void f(void) { char a[8]; for (int i = 0; i <= 8; i++) a[i] = 0; }",
+            "void f(char *out, size_t size, const char *s) { size_t n = strlen(s); if (n > size) return; for (size_t i = 0; i <= n; i++) out[i] = s[i]; }",
+            "void f(char *out, size_t size, const char *s) { memcpy(out, s, strlen(s)); if (strlen(s) >= size) return; }",
+            "void f(char *out, size_t size, const char *s) { for (int i = 0; s[i]; i++) out[i] = s[i]; if (strlen(s) > size) return; }",
         ],
         &[
             "void f(int *a, int count, int i, int v) { if (i < 0 || i >= count) return; a[i] = v; }",
@@ -144,6 +147,7 @@ fn indices() {
             "void f(char *out, size_t size, const char *s) { size_t i; for (i = 0; i + 1 < size && s[i]; i++) out[i] = s[i]; out[i] = 0; }",
             "void f(char *out, size_t size, const char *s) { size_t i; for (i = 0; i < size && s[i]; i++) out[i] = s[i]; if (i < size) out[i] = 0; }",
             "void f(char *out, size_t size, const char *s) { char *end = out + size; while (out < end && *s) *out++ = *s++; }",
+            "void f(char *out, size_t size, const char *s) { size_t n = strlen(s); if (n >= size) return; for (size_t i = 0; i <= n; i++) out[i] = s[i]; }",
             "void f(char *out, size_t size) { memset(out, 0, size); }",
             "void f(char *out, size_t size) { out[0] = 0; }",
             "void f(void) { char a[8]; for (int i = 0; i < 8; i++) a[i] = 0; }",
@@ -213,11 +217,27 @@ fn lengths() {
         &[
             "int f(const int *a, int count) { int s = 0; for (int i = 0; i < count; i++) s += a[i]; return s / count; }",
             "int f(const int *a, int n) { int i = 0, s = 0; while (i < n) s += a[i++]; s /= i; return s; }",
+            "int f(const int *a, int n) { int i = 0, s = 0; while (i < n) s += a[i++]; if (i != 1) s /= i; return s; }",
+            "int f(const int *a, int n) { int i = 0, s = 0; while (i < n) s += a[i++]; s /= i; if (!i) return 0; return s; }",
         ],
         &[
             "int f(const int *a, int count) { int s = 0; for (int i = 0; i < count; i++) s += a[i]; return count ? s / count : 0; }",
             "int f(const int *a, int count) { int s = 0; if (!count) return 0; for (int i = 0; i < count; i++) s += a[i]; return s / count; }",
             "int f(int a, int b) { return a / b; }",
+            "int f(const int *a, int n) { int i = 0, s = 0; while (i < n) s += a[i++]; if (i > 1) s /= i; return s; }",
+        ],
+    );
+    check_functions(
+        "wrapping-bound",
+        &[
+            "int f(char *o, size_t size, const char *d, size_t n) { if (n > size - 16) return -1; memcpy(o, d, n); return 0; }",
+            "void f(char *o, size_t size, const char *s) { strncat(o, s, size - strlen(o) - 8); }",
+        ],
+        &[
+            "int f(char *o, size_t size, const char *d, size_t n) { if (size < 16 || n > size - 16) return -1; memcpy(o, d, n); return 0; }",
+            "int f(char *o, size_t size, const char *d, size_t n) { if (n > size - 1) return -1; memcpy(o, d, n); return 0; }",
+            "int f(char *o, int size, const char *d, int n) { if (n > size - 16) return -1; memcpy(o, d, n); return 0; }",
+            "size_t f(char *o, size_t size) { return size - 16; }",
         ],
     );
 }
@@ -231,6 +251,7 @@ fn pointers() {
             "int f(const char *s) { const char *p = strstr(s, \"a\"); return atoi(p + 1); }",
             "int f(void) { return strlen(getenv(\"HOME\")); }",
             "int f(const char *s) { const char *p = strchr(s, '=') + 1; if (p == NULL) return 0; return *p; }",
+            "int f(const char *s) { const char *p = strchr(s, '='); int n = atoi(p + 1); if (p == NULL) return 0; return n; }",
         ],
         &[
             "int f(const char *s) { const char *p = strchr(s, '='); if (p == NULL) return -1; return atoi(p + 1); }",
@@ -245,6 +266,7 @@ fn pointers() {
         &[
             "char *f(int n) { char *p = malloc(n); for (int i = 0; i < n; i++) p[i] = 0; return p; }",
             "char *f(int n) { char *p = malloc(n); char *q = p; while (n-- > 0) *q++ = 0; return p; }",
+            "char *f(int n) { char *p = malloc(n); char *q = p; while (n-- > 0) *q++ = 0; if (!p) return 0; return p; }",
         ],
         &[
             "char *f(int n) { char *p = malloc(n); for (int i = 0; p && i < n; i++) p[i] = 0; return p; }",
@@ -289,6 +311,7 @@ fn bounds_that_are_none() {
             "void f(const char *s) { char line[64]; strcpy(line, \"a\"); strncat(line, s, sizeof line); }",
             "void f(const char *s) { char line[64]; if (strlen(s) > 64) return; sprintf(line, \"%s\", s); }",
             "void f(const char *s) { char line[64]; if (strlen(s) > sizeof line) return; strcpy(line, s); }",
+            "void f(char *out, size_t size, const char *s) { snprintf(out, out, \"%s\", s); }",
         ],
         &[
             "void f(char *out, size_t size, const char *s) { strncat(out, s, size - strlen(out) - 1); }",
