@@ -6,16 +6,19 @@ use vul2safe_analyze::Finding;
 use vul2safe_code::{Cwe, Function, LeafKind, Parsed};
 use vul2safe_corpus::{Evidence, Verdict};
 
+use crate::confidence::Weight;
 use crate::{Ballot, Draft, RejectReason, RepairConfig};
 
 /// Makes every check that needs no test run, in the order of their names in the documentation.
 pub(crate) fn static_checks(draft: &Draft, config: &RepairConfig) -> Vec<Ballot> {
     vec![
+        upstream(draft),
         parses(draft),
         changes_code(draft),
         not_only_renaming(draft),
         same_signature(draft),
         public_names_kept(draft),
+        names_bound(draft),
         finding_gone(draft),
         no_new_finding(draft),
         small_change(draft, config),
@@ -25,13 +28,29 @@ pub(crate) fn static_checks(draft: &Draft, config: &RepairConfig) -> Vec<Ballot>
 
 pub(crate) fn ballot(
     check: &str,
-    weight: f64,
+    weight: Weight,
     verdict: Verdict,
     detail: impl Into<String>,
     fatal: Option<RejectReason>,
 ) -> Ballot {
     let fatal = fatal.filter(|_| verdict == Verdict::Failed);
     Ballot { evidence: Evidence { check: check.into(), verdict, detail: detail.into() }, weight, fatal }
+}
+
+/// Log-odds that a data set's own fix is right: people who know the project have made it, but about one in sixteen labels is
+/// wrong all the same (94 % right in SVEN, 86 to 92 % in PrimeVul; Ding et al. 2024).
+const UPSTREAM: f64 = 2.75;
+/// What a passed check says where a wrong repair would often fail it, and a failed one where a right repair seldom does.
+const FINDING_GONE: Weight = Weight::Evidence { passed: 1.25, failed: 3.0 };
+pub(crate) const TESTS_PASS: Weight = Weight::Evidence { passed: 1.0, failed: 5.0 };
+
+/// Who made the repair counts for as much as is known of their work.
+fn upstream(draft: &Draft) -> Ballot {
+    let (verdict, detail) = match draft.by.as_str() {
+        "upstream" => (Verdict::Passed, "the project's own fix"),
+        _ => (Verdict::Abstained, "nobody but its author vouches for it"),
+    };
+    ballot("upstream", Weight::Evidence { passed: UPSTREAM, failed: 0.0 }, verdict, detail, None)
 }
 
 /// An answer that does not parse is never rewarded, so its pattern must not be learnt from either.
@@ -50,7 +69,7 @@ fn parses(draft: &Draft) -> Ballot {
         ),
         (true, true) => (Verdict::Passed, "both sides parse".to_owned()),
     };
-    ballot("parses", 1.0, verdict, detail, Some(RejectReason::Unparsable))
+    ballot("parses", Weight::against(1.0), verdict, detail, Some(RejectReason::Unparsable))
 }
 
 /// White space and comments are no repair.
@@ -60,7 +79,7 @@ fn changes_code(draft: &Draft) -> Ballot {
     } else {
         (Verdict::Passed, format!("{} places differ", draft.hunks.len()))
     };
-    ballot("changes_code", 0.5, verdict, detail, Some(RejectReason::NoCodeChange))
+    ballot("changes_code", Weight::against(1.0), verdict, detail, Some(RejectReason::NoCodeChange))
 }
 
 /// Other names for local variables are no repair.
@@ -91,7 +110,7 @@ fn not_only_renaming(draft: &Draft) -> Ballot {
     } else {
         (Verdict::Passed, "more than names differ")
     };
-    ballot("not_only_renaming", 0.5, verdict, detail, Some(RejectReason::RenamingOnly))
+    ballot("not_only_renaming", Weight::against(1.0), verdict, detail, Some(RejectReason::RenamingOnly))
 }
 
 /// Callers must not notice: same name, same parameters in the same order.
@@ -110,7 +129,7 @@ fn same_signature(draft: &Draft) -> Ballot {
         }
         (None, _) => (Verdict::Abstained, "the vulnerable side holds no function".to_owned()),
     };
-    ballot("same_signature", 1.0, verdict, detail, Some(RejectReason::SignatureChanged))
+    ballot("same_signature", Weight::against(1.0), verdict, detail, Some(RejectReason::SignatureChanged))
 }
 
 /// What other code can import must still be there.
@@ -135,7 +154,33 @@ fn public_names_kept(draft: &Draft) -> Ballot {
     } else {
         (Verdict::Failed, format!("lost: {}", lost.join(", ")))
     };
-    ballot("public_names_kept", 0.5, verdict, detail, Some(RejectReason::PublicNamesLost))
+    ballot("public_names_kept", Weight::against(1.0), verdict, detail, Some(RejectReason::PublicNamesLost))
+}
+
+/// A variable that the function set and the repair only reads is a part that got lost.
+fn names_bound(draft: &Draft) -> Ballot {
+    let (Some(before), Some(after)) = (&draft.function_before, &draft.function_after) else {
+        return ballot("names_bound", Weight::None, Verdict::Abstained, "there is no function", None);
+    };
+    let (functions, leaves) = (draft.after.functions(), draft.after.leaves());
+    let is_bound = |name: &String| functions.iter().any(|function| function.locals.contains(name));
+    let is_read = |name: &String| {
+        leaves.iter().enumerate().any(|(index, leaf)| {
+            let inside = after.body.contains(leaf.span);
+            inside && leaf.kind == LeafKind::Name && draft.after.leaf_text(index) == name
+        })
+    };
+    let lost: Vec<_> = before
+        .locals
+        .iter()
+        .filter(|name| !before.parameters.contains(name) && !is_bound(name) && is_read(name))
+        .map(String::as_str)
+        .collect();
+    let (verdict, detail) = match lost.is_empty() {
+        true => (Verdict::Passed, "what the function set is still set".to_owned()),
+        false => (Verdict::Failed, format!("read and no longer set: {}", lost.join(", "))),
+    };
+    ballot("names_bound", Weight::against(1.0), verdict, detail, Some(RejectReason::NameUnbound))
 }
 
 /// Weaknesses that data sets and rules name by neighbouring numbers.
@@ -186,7 +231,7 @@ fn finding_gone(draft: &Draft) -> Ballot {
         ),
     };
     let fatal = (after.len() >= before.len()).then_some(RejectReason::FindingRemains);
-    ballot("finding_gone", 3.0, verdict, detail, fatal)
+    ballot("finding_gone", FINDING_GONE, verdict, detail, fatal)
 }
 
 /// A repair must not bring a weakness of its own. When the flaw itself is found on the repaired side only, the sides
@@ -206,7 +251,13 @@ fn no_new_finding(draft: &Draft) -> Ballot {
         .map(|(rule, _)| rule)
         .collect();
     if new.is_empty() {
-        return ballot("no_new_finding", 1.0, Verdict::Passed, "the analyzer sees nothing new", None);
+        return ballot(
+            "no_new_finding",
+            Weight::against(1.0),
+            Verdict::Passed,
+            "the analyzer sees nothing new",
+            None,
+        );
     }
     let own_flaw_is_new = !draft.record.cwe.is_empty()
         && about_the_flaw(draft, &draft.findings_before).is_empty()
@@ -219,7 +270,13 @@ fn no_new_finding(draft: &Draft) -> Ballot {
     } else {
         (RejectReason::NewWeakness, "new in the repair: ")
     };
-    ballot("no_new_finding", 1.0, Verdict::Failed, format!("{detail}{}", new.join(", ")), Some(reason))
+    ballot(
+        "no_new_finding",
+        Weight::against(1.0),
+        Verdict::Failed,
+        format!("{detail}{}", new.join(", ")),
+        Some(reason),
+    )
 }
 
 /// Changed leaves of both sides over all leaves of both sides.
@@ -238,7 +295,7 @@ fn small_change(draft: &Draft, config: &RepairConfig) -> Ballot {
         config.maximum_changed_share * 100.0
     );
     let verdict = if share <= config.maximum_changed_share { Verdict::Passed } else { Verdict::Failed };
-    ballot("small_change", 1.0, verdict, detail, Some(RejectReason::ChangeTooLarge))
+    ballot("small_change", Weight::against(1.0), verdict, detail, Some(RejectReason::ChangeTooLarge))
 }
 
 /// Below this share of its tokens a function that was only cut down has lost its job.
@@ -248,7 +305,13 @@ const KEPT_SHARE: f64 = 0.5;
 /// body is more than a refusal. A small repair that only deletes may still be right: its failure is not fatal.
 fn not_only_deletion(draft: &Draft) -> Ballot {
     let lost = |detail: String| {
-        ballot("not_only_deletion", 1.0, Verdict::Failed, detail, Some(RejectReason::BehaviourDeleted))
+        ballot(
+            "not_only_deletion",
+            Weight::against(1.0),
+            Verdict::Failed,
+            detail,
+            Some(RejectReason::BehaviourDeleted),
+        )
     };
     let (leaves_before, leaves_after) = (draft.before.leaves().len(), draft.after.leaves().len());
     let inserted: usize = draft.hunks.iter().map(|hunk| hunk.after.len()).sum();
@@ -273,13 +336,19 @@ fn not_only_deletion(draft: &Draft) -> Ballot {
     if inserted == 0 {
         return ballot(
             "not_only_deletion",
-            1.0,
+            Weight::against(1.0),
             Verdict::Failed,
             format!("the repair only deletes; {:.0} % of the code is left", kept_share * 100.0),
             None,
         );
     }
-    ballot("not_only_deletion", 1.0, Verdict::Passed, "result and calls are kept or replaced", None)
+    ballot(
+        "not_only_deletion",
+        Weight::against(1.0),
+        Verdict::Passed,
+        "result and calls are kept or replaced",
+        None,
+    )
 }
 
 /// Whether the body holds a statement that is more than `pass`, a docstring, or a refusal.

@@ -23,7 +23,7 @@ pub struct RepairConfig {
 impl Default for RepairConfig {
     fn default() -> Self {
         Self {
-            threshold: 0.75,
+            threshold: 0.85,
             prompts_per_pair: 7,
             maximum_changed_share: 0.75,
             run_tests: true,

@@ -79,6 +79,8 @@ pub enum RejectReason {
     SignatureChanged,
     /// A function that others may use is gone.
     PublicNamesLost,
+    /// A variable is read that nothing sets any more.
+    NameUnbound,
     /// The analyzer still sees the flaw.
     FindingRemains,
     /// The analyzer sees a weakness that was not there before.
@@ -91,7 +93,7 @@ pub enum RejectReason {
     BehaviourDeleted,
     /// The repaired side fails its functional tests.
     TestsFailed,
-    /// Of the judges who saw both sides, not enough took the repaired one for the better.
+    /// The critic and the judges who saw both sides spoke against it, and nothing outweighs them.
     JudgesObject,
     /// No fatal failure, but too few votes in favour.
     LowConfidence,
@@ -111,6 +113,7 @@ impl fmt::Display for RejectReason {
             Self::RenamingOnly => "renaming_only",
             Self::SignatureChanged => "signature_changed",
             Self::PublicNamesLost => "public_names_lost",
+            Self::NameUnbound => "name_unbound",
             Self::FindingRemains => "finding_remains",
             Self::NewWeakness => "new_weakness",
             Self::SwappedSides => "swapped_sides",

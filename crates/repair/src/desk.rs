@@ -3,6 +3,7 @@
 use vul2safe_corpus::{Evidence, RepairPair, Verdict, VulnerabilityRecord};
 use vul2safe_judge::Judge;
 
+use crate::confidence::Weight;
 use crate::decision::finish;
 use crate::parallel::Slots;
 use crate::quotes::locate;
@@ -88,7 +89,7 @@ impl Desk<'_> {
             let criticism = teacher.criticise(&draft, analysis)?;
             let mut ballots = self.slots.run(|| verify(&draft, &criticism, self.judge, config));
             if let Some(evidence) = quotes {
-                ballots.push(Ballot { evidence: evidence.clone(), weight: 0.0, fatal: None });
+                ballots.push(Ballot { evidence: evidence.clone(), weight: Weight::None, fatal: None });
             }
             let is_last = round == config.maximum_rounds;
             let refused = ballots.iter().any(|ballot| ballot.fatal.is_some());
@@ -190,10 +191,16 @@ fn verdict(ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
     let fatal = ballots.iter().find_map(|ballot| Some((ballot.fatal?, ballot)));
     let (reason, detail) = match fatal {
         Some((reason, ballot)) => (reason, format!("{}: {}", ballot.evidence.check, ballot.evidence.detail)),
-        None if confidence < config.threshold => (
-            RejectReason::LowConfidence,
-            format!("confidence {confidence:.2} is below {:.2}", config.threshold),
-        ),
+        None if confidence < config.threshold => {
+            let votes = |wanted| {
+                let is_vote =
+                    |ballot: &&Ballot| ballot.weight == Weight::Vote && ballot.evidence.verdict == wanted;
+                ballots.iter().filter(is_vote).count()
+            };
+            let objected = votes(Verdict::Failed) > votes(Verdict::Passed);
+            let reason = if objected { RejectReason::JudgesObject } else { RejectReason::LowConfidence };
+            (reason, format!("confidence {confidence:.2} is below {:.2}", config.threshold))
+        }
         None => return None,
     };
     Some(Failure { reason, detail, confidence: Some(confidence), evidence: evidence(ballots) })

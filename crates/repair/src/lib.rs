@@ -60,7 +60,7 @@ mod verify;
 mod vocabulary;
 mod wording;
 
-pub use confidence::{Ballot, confidence};
+pub use confidence::{Ballot, Weight, confidence};
 pub use config::{RepairConfig, RepairError};
 pub use decision::{Decision, OpenRecord, RejectReason, Rejection, repair};
 pub use draft::Draft;

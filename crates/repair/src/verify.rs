@@ -3,7 +3,8 @@
 use vul2safe_corpus::Verdict;
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle};
 
-use crate::checks::{ballot, static_checks};
+use crate::checks::{TESTS_PASS, ballot, static_checks};
+use crate::confidence::Weight;
 use crate::quotes::locate;
 use crate::teacher::{Criticism, Vote};
 use crate::{Ballot, Draft, RejectReason, RepairConfig};
@@ -16,6 +17,7 @@ pub(crate) fn verify(
     config: &RepairConfig,
 ) -> Vec<Ballot> {
     let mut ballots = static_checks(draft, config);
+    let mut objected = false;
     ballots.extend(criticism.votes.iter().map(|vote| {
         let mut evidence = vote.evidence.clone();
         // An objection without a quote that stands in the repair is a claim, not a vote.
@@ -24,7 +26,9 @@ pub(crate) fn verify(
             evidence.verdict = Verdict::Abstained;
             evidence.detail.push_str(" (thrown away: its quote is not in the repair)");
         }
-        Ballot { evidence, weight: 1.0, fatal: None }
+        // A critic has one vote, however many objections.
+        let again = evidence.verdict == Verdict::Failed && std::mem::replace(&mut objected, true);
+        Ballot { evidence, weight: if again { Weight::None } else { Weight::Vote }, fatal: None }
     }));
     if ballots.iter().all(|ballot| ballot.fatal.is_none()) {
         ballots.push(tests_pass(draft, judge, config));
@@ -32,14 +36,16 @@ pub(crate) fn verify(
     ballots
 }
 
-/// The judges' votes, one of weight 1 each. More against than for end the matter; a repair that is not upstream's also
-/// needs more for than against, since nobody but its author has vouched for it.
+/// The judges' votes. They are evidence like the rest: a few against do not undo what checks and tests have shown. But if nobody is for
+/// the repair it ends the matter, unless it is upstream's and there is no second voice against it.
 pub(crate) fn count_votes(draft: &Draft, votes: Vec<Vote>) -> Vec<Ballot> {
     let count = |verdict| votes.iter().filter(|vote| vote.evidence.verdict == verdict).count();
     let (passed, failed, all) = (count(Verdict::Passed), count(Verdict::Failed), votes.len());
-    let enough = if draft.by == "upstream" { passed >= failed } else { passed > failed };
-    let mut ballots: Vec<Ballot> =
-        votes.into_iter().map(|vote| Ballot { evidence: vote.evidence, weight: 1.0, fatal: None }).collect();
+    let enough = passed > 0 || (draft.by == "upstream" && failed < 2);
+    let mut ballots: Vec<Ballot> = votes
+        .into_iter()
+        .map(|vote| Ballot { evidence: vote.evidence, weight: Weight::Vote, fatal: None })
+        .collect();
     if all > 0 {
         let verdict = if enough { Verdict::Passed } else { Verdict::Failed };
         let detail = format!(
@@ -47,14 +53,14 @@ pub(crate) fn count_votes(draft: &Draft, votes: Vec<Vote>) -> Vec<Ballot> {
             all - passed - failed
         );
         // The votes themselves carry the weight.
-        ballots.push(ballot("judges", 0.0, verdict, detail, Some(RejectReason::JudgesObject)));
+        ballots.push(ballot("judges", Weight::None, verdict, detail, Some(RejectReason::JudgesObject)));
     }
     ballots
 }
 
 /// The repaired side must still do the job.
 fn tests_pass(draft: &Draft, judge: Option<&Judge>, config: &RepairConfig) -> Ballot {
-    let abstained = |detail: &str| ballot("tests_pass", 4.0, Verdict::Abstained, detail, None);
+    let abstained = |detail: &str| ballot("tests_pass", TESTS_PASS, Verdict::Abstained, detail, None);
     let Some(tests) = &draft.record.tests else { return abstained("the record has no tests") };
     if !config.run_tests {
         return abstained("running tests is switched off");
@@ -78,5 +84,5 @@ fn tests_pass(draft: &Draft, judge: Option<&Judge>, config: &RepairConfig) -> Ba
         TestResult::NotRun { why } => (Verdict::Abstained, format!("not run: {why}")),
         TestResult::Absent => (Verdict::Abstained, "the tests hold no test".to_owned()),
     };
-    ballot("tests_pass", 4.0, outcome, detail, Some(RejectReason::TestsFailed))
+    ballot("tests_pass", TESTS_PASS, outcome, detail, Some(RejectReason::TestsFailed))
 }

@@ -1,0 +1,334 @@
+//! What the gate lets through: the true fix and ten kinds of wrong repairs, on the range (where attacks tell which are
+//! wrong) and on SVEN (where the way they were made does), before judges who err.
+//!
+//! All of it, with its tables: `VUL2SAFE_GATE=all cargo test --release --workspace --test gate -- --nocapture`.
+
+mod planted;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use planted::{Kind, Sides};
+use rayon::prelude::*;
+use server::Script;
+use vul2safe_code::{Language, diff_leaves, parse};
+use vul2safe_corpus::{ReadLimits, Source, SourceId, Tests, VulnerabilityRecord, read};
+use vul2safe_judge::{Judge, Submission, TestStyle};
+use vul2safe_range::{Level, Task, tasks};
+use vul2safe_repair::{Decision, RepairConfig, repair};
+use vul2safe_sandbox::{Policy, Sandbox};
+
+/// A record, its true fix, and the attacks that tell right from wrong.
+struct Subject {
+    record: VulnerabilityRecord,
+    secure: String,
+    family: String,
+    exploit: Option<String>,
+}
+
+/// A proposal for a record.
+struct Case {
+    subject: usize,
+    kind: Kind,
+    text: String,
+    is_right: bool,
+}
+
+fn whole() -> bool {
+    std::env::var("VUL2SAFE_GATE").is_ok_and(|value| value == "all")
+}
+
+fn judge() -> Option<Judge> {
+    let sandbox = Sandbox::new(Policy { allow_unprotected: true }).map_err(|error| error.to_string());
+    match sandbox.and_then(|sandbox| Judge::new(sandbox, None).map_err(|error| error.to_string())) {
+        Ok(judge) => Some(judge),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// For each flawed answer that is picked, the secure answer that is nearest to it is its true fix.
+fn range_subjects(per_family: usize, seed: u64) -> Vec<Subject> {
+    let pick = |task: &Task, count: usize| (server::draw(&[&task.id, "flawed"]) * count as f64) as usize;
+    tasks(Level::Train, per_family, seed)
+        .into_iter()
+        .filter(|task| task.exploit.is_some())
+        .map(|task| {
+            let flawed = &task.vulnerable[pick(&task, task.vulnerable.len())];
+            let before = parse(task.language, &flawed.code).unwrap();
+            let distance = |code: &str| -> usize {
+                let hunks = diff_leaves(&before, &parse(task.language, code).unwrap());
+                hunks.iter().map(|hunk| hunk.before.len() + hunk.after.len()).sum()
+            };
+            let secure = task.secure.iter().min_by_key(|one| distance(&one.code)).unwrap().code.clone();
+            let cwe = task
+                .sites
+                .iter()
+                .filter(|site| flawed.flawed.contains(&site.name))
+                .map(|site| site.cwe)
+                .collect();
+            let record = VulnerabilityRecord {
+                function: Some(task.function.clone()),
+                tests: Some(Tests { functional: task.functional.clone(), processes: task.processes }),
+                ..record(&task.id, task.language, cwe, &flawed.code)
+            };
+            Subject { record, secure, family: task.family.clone(), exploit: task.exploit.clone() }
+        })
+        .collect()
+}
+
+fn record(
+    id: &str,
+    language: Language,
+    cwe: Vec<vul2safe_code::Cwe>,
+    vulnerable: &str,
+) -> VulnerabilityRecord {
+    VulnerabilityRecord {
+        id: id.into(),
+        language,
+        cwe,
+        cve: None,
+        project: None,
+        commit: None,
+        date: None,
+        license: None,
+        file_name: None,
+        function: None,
+        description: None,
+        vulnerable: vulnerable.into(),
+        secure: None,
+        tests: None,
+        split: None,
+        original: Vec::new(),
+        source: SourceId { dataset: "gate".into(), id: id.into() },
+    }
+}
+
+/// Whether a proposal does its work and withstands every attack; nothing where that could not be found out.
+fn truth(subject: &Subject, text: &str, judge: &Judge) -> Option<bool> {
+    let tests = subject.record.tests.as_ref()?;
+    judge
+        .judge(&Submission {
+            language: subject.record.language,
+            answer: text,
+            functional: Some(&tests.functional),
+            exploit: Some(subject.exploit.as_deref()?),
+            processes: tests.processes,
+            style: TestStyle::Calls,
+        })
+        .both()
+}
+
+/// The true fix and every kind of wrong repair that a subject gives occasion for.
+fn cases(subjects: &[Subject], judge: Option<&Judge>) -> Vec<Case> {
+    let sides: Vec<Sides> = subjects
+        .iter()
+        .map(|subject| {
+            let (record, function) = (&subject.record, subject.record.function.as_deref().unwrap_or(""));
+            Sides::new(record.language, &record.vulnerable, &subject.secure, function)
+        })
+        .collect();
+    let one = |index: usize| -> Vec<Case> {
+        let subject = &subjects[index];
+        let other = (1..subjects.len())
+            .map(|step| (index + step * 7) % subjects.len())
+            .find(|other| {
+                subjects[*other].family != subject.family
+                    && subjects[*other].record.language == subject.record.language
+            })
+            .unwrap_or(index);
+        let mut cases = Vec::new();
+        for kind in std::iter::once(Kind::TrueFix).chain(Kind::BAD) {
+            let wanted = kind == Kind::TrueFix;
+            let found = sides[index].planted(kind, &sides[other]).into_iter().find(|text| match judge {
+                // An accident may leave a text right: it is not what was to be planted.
+                Some(judge) => truth(subject, text, judge) == Some(wanted),
+                None => true,
+            });
+            cases.extend(found.map(|text| Case { subject: index, kind, text, is_right: wanted }));
+        }
+        cases
+    };
+    (0..subjects.len()).into_par_iter().with_max_len(1).flat_map_iter(one).collect()
+}
+
+/// What the gate decides on each case.
+fn decide(subjects: &[Subject], cases: &[Case], judge: Option<&Judge>) -> Vec<Decision> {
+    let scripts = cases
+        .iter()
+        .map(|case| Script {
+            vulnerable: subjects[case.subject].record.vulnerable.clone(),
+            proposal: case.text.clone(),
+            is_right: case.is_right,
+            record: case.subject,
+        })
+        .collect();
+    let records: Vec<VulnerabilityRecord> = cases
+        .iter()
+        .enumerate()
+        .map(|(number, case)| VulnerabilityRecord {
+            id: format!("{}/{number}", subjects[case.subject].record.id),
+            description: Some(format!("case-{number}")),
+            ..subjects[case.subject].record.clone()
+        })
+        .collect();
+    let (_server, teacher) = server::teacher(scripts);
+    let config = RepairConfig { maximum_rounds: 1, ..RepairConfig::default() };
+    repair(&records, &teacher, judge, &config, &|_| {})
+}
+
+#[derive(Default)]
+struct Row {
+    all: usize,
+    accepted: usize,
+    reasons: BTreeMap<String, usize>,
+}
+
+fn table(title: &str, subjects: &[Subject], cases: &[Case], decisions: &[Decision]) -> BTreeMap<Kind, Row> {
+    let mut rows: BTreeMap<Kind, Row> = BTreeMap::new();
+    for (case, decision) in cases.iter().zip(decisions) {
+        let row = rows.entry(case.kind).or_default();
+        row.all += 1;
+        match decision {
+            Decision::Accepted(_) => row.accepted += 1,
+            Decision::Rejected(rejection) => {
+                *row.reasons.entry(rejection.reason.to_string()).or_default() += 1;
+            }
+            Decision::Open(open) => panic!("{open:?}"),
+        }
+        let wrong = matches!(decision, Decision::Accepted(_)) != case.is_right;
+        if wrong && std::env::var_os("SHOW_WRONG").is_some() {
+            let subject = &subjects[case.subject];
+            let (what, evidence) = match decision {
+                Decision::Accepted(pair) => {
+                    (format!("accepted {:.2}", pair.confidence), pair.evidence.clone())
+                }
+                Decision::Rejected(one) => {
+                    (format!("rejected {}: {}", one.reason, one.detail), one.evidence.clone())
+                }
+                Decision::Open(_) => unreachable!("refused above"),
+            };
+            println!("=== {} {}: {what}", subject.record.id, case.kind.words());
+            for one in evidence {
+                println!("    {:?} {}: {}", one.verdict, one.check, one.detail);
+            }
+            println!("--- vulnerable\n{}--- proposal\n{}", subject.record.vulnerable, case.text);
+        }
+    }
+    if std::env::var_os("SHOW_EVIDENCE").is_some() {
+        let mut seen: BTreeMap<(String, bool), usize> = BTreeMap::new();
+        for (case, decision) in cases.iter().zip(decisions) {
+            let evidence = match decision {
+                Decision::Accepted(pair) => &pair.evidence,
+                Decision::Rejected(one) => &one.evidence,
+                Decision::Open(_) => continue,
+            };
+            if !evidence.iter().any(|one| one.check == "judges") {
+                continue;
+            }
+            let telling = evidence.iter().filter(|one| {
+                ["finding_gone", "not_only_deletion", "tests_pass", "small_change"]
+                    .contains(&one.check.as_str())
+            });
+            let words: Vec<String> = telling.map(|one| format!("{} {:?}", one.check, one.verdict)).collect();
+            *seen.entry((words.join(", "), case.is_right)).or_default() += 1;
+        }
+        println!("before the judges:");
+        for ((words, is_right), count) in seen {
+            println!("{count:>5} {} {words}", if is_right { "right" } else { "WRONG" });
+        }
+    }
+    println!("\n{title}: {} records", subjects.len());
+    println!("{:22} {:>6} {:>9}  rejected for", "proposal", "cases", "accepted");
+    for (kind, row) in &rows {
+        let reasons: Vec<String> =
+            row.reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        println!(
+            "{:22} {:>6} {:>4} {:>3.0}%  {}",
+            kind.words(),
+            row.all,
+            row.accepted,
+            100.0 * row.accepted as f64 / row.all as f64,
+            reasons.join(", ")
+        );
+    }
+    let bad = rows.iter().filter(|(kind, _)| **kind != Kind::TrueFix);
+    let (accepted, all) = bad.fold((0, 0), |sum, (_, row)| (sum.0 + row.accepted, sum.1 + row.all));
+    println!(
+        "{:22} {all:>6} {accepted:>4} {:>5.1}%",
+        "wrong ones together",
+        100.0 * accepted as f64 / all as f64
+    );
+    rows
+}
+
+/// Share of right ones by confidence, over all cases that have one; the expected calibration error.
+fn reliability(cases: &[Case], decisions: &[Decision]) -> f64 {
+    let mut bins = [(0usize, 0usize, 0.0f64); 10];
+    for (case, decision) in cases.iter().zip(decisions) {
+        let confidence = match decision {
+            Decision::Accepted(pair) => Some(pair.confidence),
+            Decision::Rejected(rejection) => rejection.confidence,
+            Decision::Open(_) => None,
+        };
+        let Some(confidence) = confidence else { continue };
+        let bin = &mut bins[((confidence * 10.0) as usize).min(9)];
+        *bin = (bin.0 + 1, bin.1 + usize::from(case.is_right), bin.2 + confidence);
+    }
+    let all: usize = bins.iter().map(|bin| bin.0).sum();
+    println!("\nconfidence   cases   mean   right");
+    let mut error = 0.0;
+    for (index, (count, right, sum)) in bins.into_iter().enumerate().filter(|(_, bin)| bin.0 > 0) {
+        let (mean, share) = (sum / count as f64, right as f64 / count as f64);
+        error += (mean - share).abs() * count as f64 / all as f64;
+        println!(
+            "{:.1} to {:.1} {count:>7}   {mean:.2}   {share:.2}",
+            index as f64 / 10.0,
+            (index + 1) as f64 / 10.0
+        );
+    }
+    println!("expected calibration error {error:.3}");
+    error
+}
+
+#[test]
+fn wrong_repairs_of_the_range_do_not_pass() {
+    let Some(judge) = judge() else { return };
+    let subjects = range_subjects(if whole() { 6 } else { 2 }, 11);
+    let cases = cases(&subjects, Some(&judge));
+    let decisions = decide(&subjects, &cases, Some(&judge));
+    table("the range, functional tests run", &subjects, &cases, &decisions);
+    reliability(&cases, &decisions);
+    let decisions = decide(&subjects, &cases, None);
+    table("the range, no code run", &subjects, &cases, &decisions);
+    reliability(&cases, &decisions);
+}
+
+#[test]
+fn wrong_repairs_of_sven() {
+    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    let path = data.join("sven");
+    if !path.is_dir() || !whole() {
+        println!("skipped: {} is not there, or VUL2SAFE_GATE is not `all`", path.display());
+        return;
+    }
+    let records = read(&Source::Sven { path }, &ReadLimits::default()).unwrap().records;
+    let subjects: Vec<Subject> = records
+        .into_iter()
+        .map(|mut record| {
+            let secure = record.secure.take().unwrap();
+            let functions = parse(record.language, &secure).unwrap().functions();
+            record.function = functions.first().map(|function| function.name.clone());
+            Subject { secure, family: record.source.id.clone(), exploit: None, record }
+        })
+        .collect();
+    let cases = cases(&subjects, None);
+    let decisions = decide(&subjects, &cases, None);
+    table("SVEN", &subjects, &cases, &decisions);
+}
