@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod allocator;
 mod checkpoint;
 mod config;
 #[cfg(feature = "cuda")]
@@ -45,6 +46,7 @@ mod ops;
 mod packed;
 mod parameter;
 
+pub use allocator::give_freed_memory_back;
 pub use config::{Architecture, Config, RopeParameters};
 pub use decoder::{Gradients, Model, Pass, ScoredPass, TokenScores};
 pub use device::{

@@ -265,6 +265,20 @@ fn add(spans: &mut Vec<LabelledSpan>, new: LabelledSpan) {
     }
 }
 
+/// The implicit prompts of a repair, whatever became of the repair itself: those of the teacher's candidates that pass every leak
+/// check, each text once, at most `prompts_per_pair`. Without any, why.
+///
+/// # Errors
+/// The teacher could not be asked.
+pub fn implicit_prompts(
+    draft: &Draft,
+    teacher: &dyn Teacher,
+    config: &RepairConfig,
+) -> Result<Result<Vec<Prompt>, String>, Unanswered> {
+    let candidates = teacher.prompts(draft, config.prompts_per_pair, config.seed)?;
+    Ok(prompts(draft, candidates, teacher.name(), config))
+}
+
 /// The first candidates that pass every leak check, each text once.
 fn prompts(
     draft: &Draft,

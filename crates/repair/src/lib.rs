@@ -62,7 +62,7 @@ mod wording;
 
 pub use confidence::{Ballot, Weight, confidence};
 pub use config::{RepairConfig, RepairError};
-pub use decision::{Decision, OpenRecord, RejectReason, Rejection, repair};
+pub use decision::{Decision, OpenRecord, RejectReason, Rejection, implicit_prompts, repair};
 pub use draft::Draft;
 pub use language_teacher::{LanguageTeacher, LanguageTeacherConfig};
 pub use leaks::{LeakCheck, leak_checks};

@@ -8,10 +8,10 @@ use vul2safe_repair::{LanguageTeacher, LanguageTeacherConfig, prompt_set};
 /// What the server knows of a record; the record's description names the number of its case.
 #[derive(Clone, Debug)]
 pub struct Script {
-    pub vulnerable: String,
-    pub proposal: String,
-    /// Whether the proposal is right: what judges are right or wrong about.
-    pub is_right: bool,
+    /// What is proposed, and then at each revision, one after the other.
+    pub proposals: Vec<String>,
+    /// The proposals that are right: what judges are right or wrong about.
+    pub right: Vec<String>,
     /// The record, which several cases share: those who judge it find it easy or hard.
     pub record: usize,
 }
@@ -34,16 +34,38 @@ pub fn draw(parts: &[&str]) -> f64 {
 }
 
 impl Script {
-    /// Whether someone is right about this case. Nobody outside of the server knows `rate`.
-    fn is_right_about(&self, case: usize, who: &str) -> bool {
-        let rate = 0.6 + 0.3 * draw(&["rate", &self.record.to_string()]);
-        let case = case.to_string();
-        if draw(&["echo", &case, who]) < ECHO {
-            draw(&["general", &case]) < rate
+    /// Whether someone takes a proposal for right. Nobody outside of the server knows `rate`.
+    fn takes_for_right(&self, text: &str, who: &str) -> bool {
+        let is_right = self.right.iter().any(|right| right.trim_end() == text.trim_end());
+        let record = self.record.to_string();
+        let rate = 0.6 + 0.3 * draw(&["rate", &record]);
+        let knows = if draw(&["echo", &record, text.trim_end(), who]) < ECHO {
+            draw(&["general", &record, text.trim_end()]) < rate
         } else {
-            draw(&["alone", &case, who]) < rate
+            draw(&["alone", &record, text.trim_end(), who]) < rate
+        };
+        is_right == knows
+    }
+}
+
+/// The texts between data tags of a request's last message, in order.
+fn fenced(message: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut open: Option<(String, Vec<&str>)> = None;
+    for line in message.lines() {
+        match &mut open {
+            None if line.starts_with("<data-") && line.ends_with('>') => {
+                open = Some((line.replacen('<', "</", 1), Vec::new()));
+            }
+            Some((end, lines)) if line == end => {
+                texts.push(lines.join("\n") + "\n");
+                open = None;
+            }
+            Some((_, lines)) => lines.push(line),
+            None => {}
         }
     }
+    texts
 }
 
 fn answer(call: &Call, scripts: &[Script]) -> Value {
@@ -58,27 +80,38 @@ fn answer(call: &Call, scripts: &[Script]) -> Value {
         "analysis" => {
             json!({ "explanation": format!("case-{case} has a weakness."), "cwe": [], "quotes": [] })
         }
-        "repair" => json!({ "plan": "Mend it.", "code": script.proposal }),
+        "repair" => {
+            // A revision is shown the code before and after: the proposal behind that one is the next.
+            let texts = fenced(&message);
+            let is_revision =
+                body["messages"][0]["content"].as_str().unwrap_or("").contains("A repair was rejected");
+            let last = is_revision.then(|| {
+                let shown = |proposal: &String| {
+                    texts.iter().skip(2).any(|text| text.trim_end() == proposal.trim_end())
+                };
+                script.proposals.iter().position(shown)
+            });
+            let next = last.flatten().map_or(0, |last| last + 1).min(script.proposals.len() - 1);
+            json!({ "plan": "Mend it.", "code": script.proposals[next] })
+        }
         "criticism" => {
-            if script.is_right == script.is_right_about(case, "critic") {
+            let repaired = fenced(&message).swap_remove(2);
+            if script.takes_for_right(&repaired, "critic") {
                 json!({ "search": "All of it.", "objections": [], "verdict": "sound" })
             } else {
-                let quote = script.proposal.lines().find(|line| !line.trim().is_empty()).unwrap_or("x");
+                let quote = repaired.lines().find(|line| !line.trim().is_empty()).unwrap_or("x");
                 json!({ "search": "All of it.", "verdict": "broken", "objections": [{
                     "kind": "weakness_remains", "claim": "an input gets through", "quote": quote.trim(),
                 }] })
             }
         }
         "judgement" => {
-            let says_right = script.is_right == script.is_right_about(case, &format!("judge {sample}"));
-            // Which version stands first: the vulnerable one, unless only the other one is found before it.
-            let place = |code: &str| message.find(code.trim_end()).unwrap_or(usize::MAX);
-            let repaired_first = script.proposal != script.vulnerable && {
-                let after = message.split("First version:").nth(1).unwrap_or("");
-                after.split("Second version:").next().unwrap_or("").contains(script.proposal.trim_end())
-                    && place(&script.proposal) <= place(&script.vulnerable)
-            };
-            let weak = match (says_right, repaired_first) {
+            let texts = fenced(&message);
+            let is_repaired =
+                |text: &str| script.proposals.iter().any(|proposal| proposal.trim_end() == text.trim_end());
+            let repaired_first = is_repaired(&texts[1]);
+            let repaired = &texts[if repaired_first { 1 } else { 2 }];
+            let weak = match (script.takes_for_right(repaired, &format!("judge {sample}")), repaired_first) {
                 (true, false) => "first",
                 (true, true) => "second",
                 (false, _) => "both",

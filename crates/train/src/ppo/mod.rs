@@ -189,6 +189,7 @@ pub fn ppo_from(
         let begun = Instant::now();
         let chosen = sample::choose(prompts.len(), config, update);
         let rollouts = sample::sample(actor, prompts, &chosen, config, update)?;
+        vul2safe_model::give_freed_memory_back();
         let seconds_sample = begun.elapsed().as_secs_f64();
 
         let begun = Instant::now();
