@@ -155,6 +155,18 @@ pub enum DataCommand {
     Check(CheckArguments),
     /// Write a PrimeVul+ file in another form, filtered by licence and cleared of benchmarks' texts.
     Export(ExportArguments),
+    /// Write the prompts of the language models' roles as files, to read them or to change them.
+    ///
+    /// A recipe's `teacher.prompts` names the folder; a file there goes before the embedded prompt of its name. Files that are
+    /// there already are left alone.
+    Prompts(PromptsArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct PromptsArguments {
+    /// The folder to write to; it is made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

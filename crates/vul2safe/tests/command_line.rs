@@ -50,6 +50,20 @@ fn first_id(folder: &Path) -> String {
 }
 
 #[test]
+fn data_prompts_writes_what_is_not_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = succeeded(&vul2safe(folder.path(), &["data", "prompts", "--out", "prompts"]));
+    assert_eq!(written.lines().count(), 6, "{written}");
+    let judge = folder.path().join("prompts/judge.j2");
+    assert!(fs::read_to_string(&judge).expect("a prompt").contains("=== user ==="));
+    fs::write(&judge, "mine").expect("written");
+    let again = succeeded(&vul2safe(folder.path(), &["data", "prompts", "--out", "prompts"]));
+    assert!(again.contains("nothing was written"), "{again}");
+    assert_eq!(fs::read_to_string(&judge).expect("a prompt"), "mine");
+    refused(&vul2safe(folder.path(), &["data", "prompts", "--out", "prompts/judge.j2"]), &["judge.j2"]);
+}
+
+#[test]
 fn data_show_marks_spans_and_prints_prompts() {
     let folder = built();
     let shown = succeeded(&vul2safe(folder.path(), &["data", "show", "plus.jsonl"]));

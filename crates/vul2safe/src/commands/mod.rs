@@ -11,6 +11,7 @@ mod generate;
 mod import;
 mod mine;
 mod paint;
+mod prompts;
 mod range;
 mod run;
 mod score;
@@ -83,6 +84,7 @@ pub fn dispatch(cli: Cli) -> Result<()> {
         Command::Data(DataCommand::Show(arguments)) => show::run(&arguments),
         Command::Data(DataCommand::Report(arguments)) => data_report::run(&arguments),
         Command::Data(DataCommand::Check(arguments)) => check::run(&arguments),
+        Command::Data(DataCommand::Prompts(arguments)) => prompts::run(&arguments),
         Command::Train(arguments) => train::run(&session, &arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
