@@ -237,7 +237,7 @@ impl<'t> Facts<'t> {
     pub fn is_checked_before(&self, name: &str, place: Node<'t>) -> bool {
         let mentions =
             |node: &Node<'t>| self.names(*node).contains(name) && self.may_precede(node.start_byte(), place);
-        self.conditions.iter().any(|condition| mentions(condition))
+        self.conditions.iter().any(&mentions)
             || self
                 .comparisons
                 .iter()
