@@ -38,7 +38,7 @@ pub struct RepairPair {
     pub secure: String,
     /// Who repaired it, and in how many rounds.
     pub repair: Repair,
-    /// Mean of the Beta posterior over the checks, in (0, 1).
+    /// How likely the repair is right, by the checks and votes, in (0, 1).
     pub confidence: f64,
     /// Every check that was made, in order.
     pub evidence: Vec<Evidence>,
