@@ -4,7 +4,7 @@
 ///
 /// glibc keeps freed blocks of up to 32 MiB for the next one of their size. After a phase whose blocks no later phase asks for
 /// (the rounded or merged weights and the caches of sampling, before training) they would stay beside those of the next
-/// phase: up to a third more memory at the peak. Takes about a millisecond.
+/// phase.
 pub fn give_freed_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` may be called at any time and from any thread; it touches free blocks only.

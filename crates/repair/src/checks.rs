@@ -163,7 +163,16 @@ fn names_bound(draft: &Draft) -> Ballot {
         return ballot("names_bound", Weight::None, Verdict::Abstained, "there is no function", None);
     };
     let (functions, leaves) = (draft.after.functions(), draft.after.leaves());
-    let is_bound = |name: &String| functions.iter().any(|function| function.locals.contains(name));
+    // Outside of the function it may be imported or defined.
+    let stands_outside = |name: &String| {
+        leaves
+            .iter()
+            .enumerate()
+            .any(|(index, leaf)| !after.span.contains(leaf.span) && draft.after.leaf_text(index) == name)
+    };
+    let is_bound = |name: &String| {
+        functions.iter().any(|function| function.locals.contains(name)) || stands_outside(name)
+    };
     let is_read = |name: &String| {
         leaves.iter().enumerate().any(|(index, leaf)| {
             let inside = after.body.contains(leaf.span);

@@ -181,6 +181,24 @@ fn no_upstream_fix() {
 }
 
 #[test]
+fn a_name_that_nothing_sets_any_more() {
+    let outcome = |secure: &str| {
+        let vulnerable =
+            "def size(path):\n    import os\n    name = os.path.join(path, 'x')\n    return eval(name)\n";
+        match decide(record(vulnerable, Some(secure)), &OfflineTeacher) {
+            Decision::Accepted(_) => None,
+            Decision::Rejected(rejection) => Some(rejection.reason),
+            Decision::Open(open) => panic!("{open:?}"),
+        }
+    };
+    let lost = "def size(path):\n    import os\n    return int(name)\n";
+    assert_eq!(outcome(lost), Some(RejectReason::NameUnbound));
+    // An import that moves out of the function is still there.
+    let moved = "import os\n\n\ndef size(path):\n    name = os.path.join(path, 'x')\n    return int(name)\n";
+    assert_ne!(outcome(moved), Some(RejectReason::NameUnbound));
+}
+
+#[test]
 fn code_without_a_function() {
     match decide(record("x = 1\ny = f(x)\n", Some("x = 2\ny = f(x)\n")), &OfflineTeacher) {
         Decision::Rejected(rejection) => assert_eq!(rejection.reason, RejectReason::NoFunction),

@@ -1,5 +1,8 @@
 //! The whole loop against a scripted server: what models and servers do right and wrong, and what becomes of it.
 
+#[path = "support/fenced.rs"]
+mod fenced;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -61,23 +64,7 @@ fn plain() -> VulnerabilityRecord {
 
 /// The texts between data tags of a request's last message, in order.
 fn fenced(call: &Call) -> Vec<String> {
-    let message = call.last_message();
-    let mut texts = Vec::new();
-    let mut open: Option<(String, Vec<&str>)> = None;
-    for line in message.lines() {
-        match &mut open {
-            None if line.starts_with("<data-") && line.ends_with('>') => {
-                open = Some((line.replacen('<', "</", 1), Vec::new()));
-            }
-            Some((end, lines)) if line == end => {
-                texts.push(lines.join("\n") + "\n");
-                open = None;
-            }
-            Some((_, lines)) => lines.push(line),
-            None => {}
-        }
-    }
-    texts
+    fenced::fenced(&call.last_message())
 }
 
 /// The form that is asked for; a revision asks for a repair as well.

@@ -1,25 +1,13 @@
 //! The prompts of all of SVEN's records, looked at by means of their own: no name of one side alone, no word of security, enough of them,
 //! and of enough styles.
 
+#[path = "support/sven.rs"]
+mod sven;
+
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 
 use vul2safe_code::{Language, blank_comments, parse};
-use vul2safe_corpus::{ReadLimits, Source, VulnerabilityRecord, read};
 use vul2safe_repair::{Draft, OfflineTeacher, Proposal, RepairConfig, implicit_prompts};
-
-fn sven() -> Option<Vec<VulnerabilityRecord>> {
-    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = data.join("sven");
-    if !path.is_dir() {
-        println!("skipped: {} not found", path.display());
-        return None;
-    }
-    Some(read(&Source::Sven { path }, &ReadLimits::default()).unwrap().records)
-}
 
 /// Runs of letters, digits and underscores.
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -175,7 +163,7 @@ fn similarity(one: &HashSet<String>, other: &HashSet<String>) -> f64 {
 
 #[test]
 fn prompts_of_every_record_of_sven() {
-    let Some(records) = sven() else { return };
+    let Some(records) = sven::sven() else { return };
     let config = RepairConfig { prompts_per_pair: 12, ..RepairConfig::default() };
     let (mut enough, mut all, mut leaks) = (0, 0, Vec::new());
     let mut short: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -1,27 +1,16 @@
 //! The offline teacher on the real SVEN pairs, where they are present: what becomes of each of the 803.
 
+#[path = "support/sven.rs"]
+mod sven;
+
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 
-use vul2safe_corpus::{ReadLimits, Source, VulnerabilityRecord, check_pair, read};
+use vul2safe_corpus::{VulnerabilityRecord, check_pair};
 use vul2safe_repair::{Decision, OfflineTeacher, RepairConfig, repair};
-
-fn sven() -> Option<Vec<VulnerabilityRecord>> {
-    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = data.join("sven");
-    if !path.is_dir() {
-        println!("skipped: {} not found", path.display());
-        return None;
-    }
-    Some(read(&Source::Sven { path }, &ReadLimits::default()).unwrap().records)
-}
 
 #[test]
 fn every_pair_of_sven_is_decided() {
-    let Some(records) = sven() else { return };
+    let Some(records) = sven::sven() else { return };
     let config = RepairConfig::default();
     let decisions = repair(&records, &OfflineTeacher, None, &config, &|_| {});
     assert_eq!(decisions.len(), records.len());

@@ -4,17 +4,20 @@
 //! All of it, with its tables: `VUL2SAFE_GATE=all cargo test --release --workspace --test gate -- --nocapture`;
 //! `VUL2SAFE_GATE_SEED=13` takes other names and answers.
 
+#[path = "../support/fenced.rs"]
+mod fenced;
 mod planted;
 mod server;
+#[path = "../support/sven.rs"]
+mod sven;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use planted::{Kind, Sides};
 use rayon::prelude::*;
 use server::Script;
 use vul2safe_code::{Language, diff_leaves, parse};
-use vul2safe_corpus::{ReadLimits, Source, SourceId, Tests, VulnerabilityRecord, read};
+use vul2safe_corpus::{SourceId, Tests, VulnerabilityRecord};
 use vul2safe_judge::{Judge, Submission, TestStyle};
 use vul2safe_range::{Level, Task, tasks};
 use vul2safe_repair::{Decision, RepairConfig, repair};
@@ -402,16 +405,11 @@ fn reflection_earns_its_cost() {
 
 #[test]
 fn wrong_repairs_of_sven() {
-    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = data.join("sven");
-    if !path.is_dir() || !whole() {
-        println!("skipped: {} is not there, or VUL2SAFE_GATE is not `all`", path.display());
+    if !whole() {
+        println!("skipped: VUL2SAFE_GATE is not `all`");
         return;
     }
-    let records = read(&Source::Sven { path }, &ReadLimits::default()).unwrap().records;
+    let Some(records) = sven::sven() else { return };
     let subjects: Vec<Subject> = records
         .into_iter()
         .map(|mut record| {

@@ -1,5 +1,6 @@
 //! A server that proposes what was planted, and whose critics and judges err.
 
+use super::fenced::fenced;
 use serde_json::{Value, json};
 use vul2safe_llm::scripted::{Call, Reply, ScriptedServer};
 use vul2safe_llm::{Client, Endpoint, Options};
@@ -46,26 +47,6 @@ impl Script {
         };
         is_right == knows
     }
-}
-
-/// The texts between data tags of a request's last message, in order.
-fn fenced(message: &str) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut open: Option<(String, Vec<&str>)> = None;
-    for line in message.lines() {
-        match &mut open {
-            None if line.starts_with("<data-") && line.ends_with('>') => {
-                open = Some((line.replacen('<', "</", 1), Vec::new()));
-            }
-            Some((end, lines)) if line == end => {
-                texts.push(lines.join("\n") + "\n");
-                open = None;
-            }
-            Some((_, lines)) => lines.push(line),
-            None => {}
-        }
-    }
-    texts
 }
 
 fn answer(call: &Call, scripts: &[Script]) -> Value {
