@@ -15,6 +15,15 @@ pub enum Language {
     C,
     /// C++.
     Cpp,
+    /// Java.
+    Java,
+    /// JavaScript, JSX included.
+    #[serde(rename = "javascript")]
+    JavaScript,
+    /// Go.
+    Go,
+    /// PHP, with or without its opening tag.
+    Php,
 }
 
 /// A word that names no known language.
@@ -28,13 +37,22 @@ pub struct UnknownLanguage {
 impl UnknownLanguage {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some("known languages are: python, c, cpp".to_string())
+        let words = Language::ALL.map(Language::as_str).join(", ");
+        Some(format!("known languages are: {words}"))
     }
 }
 
 impl Language {
     /// Every language, in the order of the enum.
-    pub const ALL: [Language; 3] = [Language::Python, Language::C, Language::Cpp];
+    pub const ALL: [Language; 7] = [
+        Language::Python,
+        Language::C,
+        Language::Cpp,
+        Language::Java,
+        Language::JavaScript,
+        Language::Go,
+        Language::Php,
+    ];
 
     /// The language of a file with this extension, given with or without its dot, in any case.
     ///
@@ -47,6 +65,10 @@ impl Language {
             "cc" | "cpp" | "cxx" | "c++" | "hh" | "hpp" | "hxx" | "h++" | "ipp" | "tpp" => {
                 Some(Language::Cpp)
             }
+            "java" => Some(Language::Java),
+            "js" | "jsx" | "mjs" | "cjs" => Some(Language::JavaScript),
+            "go" => Some(Language::Go),
+            "php" | "phtml" | "php3" | "php4" | "php5" | "php7" | "php8" => Some(Language::Php),
             _ => None,
         }
     }
@@ -57,15 +79,38 @@ impl Language {
             Language::Python => "python",
             Language::C => "c",
             Language::Cpp => "cpp",
+            Language::Java => "java",
+            Language::JavaScript => "javascript",
+            Language::Go => "go",
+            Language::Php => "php",
         }
     }
 
-    /// The grammar that parses the language.
-    pub(crate) fn grammar(self) -> tree_sitter::Language {
+    /// The language's name as people write it: `C++`, `JavaScript`.
+    pub fn title(self) -> &'static str {
+        match self {
+            Language::Python => "Python",
+            Language::C => "C",
+            Language::Cpp => "C++",
+            Language::Java => "Java",
+            Language::JavaScript => "JavaScript",
+            Language::Go => "Go",
+            Language::Php => "PHP",
+        }
+    }
+
+    /// The grammar that parses this text of the language.
+    pub(crate) fn grammar(self, text: &str) -> tree_sitter::Language {
         match self {
             Language::Python => tree_sitter_python::LANGUAGE.into(),
             Language::C => tree_sitter_c::LANGUAGE.into(),
             Language::Cpp => tree_sitter_cpp::LANGUAGE.into(),
+            Language::Java => tree_sitter_java::LANGUAGE.into(),
+            Language::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
+            Language::Go => tree_sitter_go::LANGUAGE.into(),
+            // What stands before the first opening tag is a page's text; without one there is only code.
+            Language::Php if text.contains("<?") => tree_sitter_php::LANGUAGE_PHP.into(),
+            Language::Php => tree_sitter_php::LANGUAGE_PHP_ONLY.into(),
         }
     }
 }
@@ -79,12 +124,16 @@ impl fmt::Display for Language {
 impl FromStr for Language {
     type Err = UnknownLanguage;
 
-    /// Accepts the serialised words in any case, and the usual spellings `py`, `python3`, `c++`, `cxx`.
+    /// Accepts the serialised words in any case, and the usual spellings `py`, `python3`, `c++`, `cxx`, `js`, `golang`.
     fn from_str(word: &str) -> Result<Language, UnknownLanguage> {
         match word.trim().to_ascii_lowercase().as_str() {
             "python" | "py" | "python3" => Ok(Language::Python),
             "c" => Ok(Language::C),
             "cpp" | "c++" | "cxx" | "cc" => Ok(Language::Cpp),
+            "java" => Ok(Language::Java),
+            "javascript" | "js" | "jsx" | "node" | "nodejs" => Ok(Language::JavaScript),
+            "go" | "golang" => Ok(Language::Go),
+            "php" => Ok(Language::Php),
             _ => Err(UnknownLanguage { word: word.to_string() }),
         }
     }
@@ -111,6 +160,8 @@ mod tests {
         assert_eq!(Language::from_extension("py"), Some(Language::Python));
         assert_eq!(Language::from_extension(".CPP"), Some(Language::Cpp));
         assert_eq!(Language::from_extension("h"), Some(Language::C));
+        assert_eq!(Language::from_extension(".mjs"), Some(Language::JavaScript));
+        assert_eq!(Language::from_extension("PHP"), Some(Language::Php));
         assert_eq!(Language::from_extension("rs"), None);
     }
 }

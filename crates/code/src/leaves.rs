@@ -32,6 +32,11 @@ pub struct Leaf {
     pub kind: LeafKind,
 }
 
+/// Whether a node of this kind is a comment.
+pub fn is_comment(kind: &str) -> bool {
+    matches!(kind, "comment" | "line_comment" | "block_comment" | "html_comment" | "hash_bang_line")
+}
+
 /// Node kinds that are one leaf although the grammar gives them children.
 fn is_whole(kind: &str) -> bool {
     matches!(
@@ -66,7 +71,7 @@ pub(crate) fn collect(
         let node = cursor.node();
         let span = Span::from(node.byte_range());
         let kind = node.kind();
-        let skipped = kind == "comment" || kind == "line_continuation";
+        let skipped = is_comment(kind) || kind == "line_continuation";
         if skipped || node.child_count() == 0 || is_whole(kind) {
             if span.end > covered {
                 let start = span.start.max(covered);
@@ -79,7 +84,7 @@ pub(crate) fn collect(
                             &mut leaves,
                             text,
                             Span::new(start, span.end),
-                            classify(node, cursor.field_name(), above.last()),
+                            classify(node, text, cursor.field_name(), above.last()),
                         );
                     }
                 }
@@ -175,28 +180,61 @@ fn split_plain(leaves: &mut Vec<Leaf>, text: &str, start: usize, end: usize) {
     }
 }
 
-fn classify(node: Node<'_>, field: Option<&str>, parent: Option<&&str>) -> LeafKind {
+fn classify(node: Node<'_>, text: &str, field: Option<&str>, parent: Option<&&str>) -> LeafKind {
     let kind = node.kind();
     match kind {
         "identifier" => match (field, parent.copied()) {
-            (Some("attribute"), Some("attribute")) | (Some("name"), Some("keyword_argument")) => {
+            (Some("attribute"), Some("attribute"))
+            | (Some("name"), Some("keyword_argument"))
+            | (Some("field"), Some("field_access")) => LeafKind::Attribute,
+            // Java writes `find(name)` and `store.find(name)` with the same node.
+            (Some("name"), Some("method_invocation")) if is_after_dot(node, text) => LeafKind::Attribute,
+            _ => LeafKind::Name,
+        },
+        // PHP: a member's name, not the name in `$name`.
+        "name" => match (field, parent.copied()) {
+            (Some("name"), Some(holder)) if holder.contains("member_") || holder.starts_with("scoped_") => {
                 LeafKind::Attribute
             }
             _ => LeafKind::Name,
         },
-        "field_identifier" => LeafKind::Attribute,
-        "type_identifier" | "namespace_identifier" | "statement_identifier" => LeafKind::Name,
-        "integer" | "float" | "number_literal" => LeafKind::Number,
+        "field_identifier" | "property_identifier" | "private_property_identifier" => LeafKind::Attribute,
+        "type_identifier"
+        | "namespace_identifier"
+        | "statement_identifier"
+        | "package_identifier"
+        | "blank_identifier"
+        | "label_name"
+        | "shorthand_property_identifier"
+        | "shorthand_property_identifier_pattern"
+        | "jsx_identifier" => LeafKind::Name,
+        "integer" | "float" | "number_literal" | "number" | "int_literal" | "float_literal"
+        | "imaginary_literal" => LeafKind::Number,
+        _ if kind.ends_with("_integer_literal") || kind.ends_with("_floating_point_literal") => {
+            LeafKind::Number
+        }
         "string_content"
         | "escape_sequence"
         | "raw_string_content"
         | "character"
         | "system_lib_string"
-        | "escape_interpolation" => LeafKind::StringContent,
+        | "escape_interpolation"
+        | "string_fragment"
+        | "multiline_string_fragment"
+        | "character_literal"
+        | "interpreted_string_literal_content"
+        | "raw_string_literal_content"
+        | "rune_literal"
+        | "nowdoc_string"
+        | "regex_pattern"
+        | "jsx_text"
+        | "text" => LeafKind::StringContent,
         "string_start"
         | "string_end"
         | "\""
+        | "\"\"\""
         | "'"
+        | "`"
         | "L\""
         | "u\""
         | "U\""
@@ -210,9 +248,12 @@ fn classify(node: Node<'_>, field: Option<&str>, parent: Option<&&str>) -> LeafK
         | "uR\""
         | "UR\""
         | "u8R\""
-        | "raw_string_delimiter" => LeafKind::StringDelimiter,
+        | "raw_string_delimiter"
+        | "heredoc_start"
+        | "heredoc_end" => LeafKind::StringDelimiter,
         "true" | "false" | "none" | "null" | "nullptr" | "this" | "primitive_type" | "auto"
-        | "preproc_directive" => LeafKind::Keyword,
+        | "preproc_directive" | "null_literal" | "nil" | "super" | "undefined" | "boolean"
+        | "boolean_type" | "void_type" | "php_tag" => LeafKind::Keyword,
         _ if !node.is_named()
             && kind.starts_with(|first: char| first.is_ascii_alphabetic() || first == '#') =>
         {
@@ -222,13 +263,17 @@ fn classify(node: Node<'_>, field: Option<&str>, parent: Option<&&str>) -> LeafK
     }
 }
 
+fn is_after_dot(node: Node<'_>, text: &str) -> bool {
+    text.get(..node.start_byte()).is_some_and(|before| before.trim_end().ends_with('.'))
+}
+
 /// The text with every comment replaced by spaces, so that no suppression mark and no code in a comment counts.
 /// Line ends inside comments are kept, and the length in bytes stays the same, so spans stay valid.
 pub fn blank_comments(parsed: &Parsed) -> String {
     let text = parsed.text();
     let mut bytes = text.as_bytes().to_vec();
     Parsed::walk(parsed.root(), |node| {
-        if node.kind() == "comment" {
+        if is_comment(node.kind()) {
             for byte in &mut bytes[node.byte_range()] {
                 if !matches!(*byte, b'\n' | b'\r') {
                     *byte = b' ';

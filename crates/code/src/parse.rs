@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tree_sitter::{Node, ParseOptions, ParseState, Parser, Tree};
+use tree_sitter::{InputEdit, Node, ParseOptions, ParseState, Parser, Point, Tree};
 
 use crate::leaves::{Leaf, collect};
 use crate::{Language, Span};
@@ -70,6 +70,7 @@ pub struct Parsed {
     language: Language,
     tree: Tree,
     leaves: Vec<Leaf>,
+    is_excerpt: bool,
 }
 
 /// The parser reports its progress at least once in this many bytes of a text it has no trouble with; a text
@@ -94,13 +95,78 @@ const REPORTS_PER_BYTE: usize = 4;
 /// # Ok::<(), vul2safe_code::ParseError>(())
 /// ```
 pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
+    let tree = tree(language, text)?;
+    finish(language, text, tree, false)
+}
+
+/// As [`parse`], for a text that was cut out of a file. Where it is not well-formed by itself, what the cut took away is
+/// put around it (the class around a method, the object around a member, the return type on the line above a C function),
+/// and if that makes it well-formed, the tree is that one: the nodes of what was added have no width, and all other spans
+/// refer to the text as it was given.
+///
+/// ```
+/// use vul2safe_code::{Language, parse, parse_excerpt};
+///
+/// let method = "public function find($name)\n{\n    return $this->rows[$name];\n}\n";
+/// assert!(!parse(Language::Php, method)?.is_clean());
+/// let parsed = parse_excerpt(Language::Php, method)?;
+/// assert!(parsed.is_clean());
+/// assert_eq!(parsed.functions()[0].signature.text(method), Some("public function find($name)"));
+/// # Ok::<(), vul2safe_code::ParseError>(())
+/// ```
+pub fn parse_excerpt(language: Language, text: &str) -> Result<Parsed, ParseError> {
+    let parsed = parse(language, text)?;
+    if parsed.is_clean() || parsed.leaves.is_empty() {
+        return Ok(parsed);
+    }
+    for (before, after) in surroundings(language) {
+        let whole = format!("{before}{text}{after}");
+        let Ok(mut tree) = tree(language, &whole) else { continue };
+        if tree.root_node().has_error() {
+            continue;
+        }
+        // An edit that takes the additions out moves every node to where it stands in the text.
+        let end = before.len() + text.len();
+        take_out(&mut tree, end, whole.len());
+        take_out(&mut tree, 0, before.len());
+        return finish(language, text, tree, true);
+    }
+    Ok(parsed)
+}
+
+/// What a text may have lost when it was cut out, in front of it and behind it.
+fn surroundings(language: Language) -> &'static [(&'static str, &'static str)] {
+    match language {
+        // A method keeps its `self` and parses anywhere; Go has no classes.
+        Language::Python | Language::Go => &[],
+        Language::C => &[("int ", "")],
+        Language::Cpp => &[("int ", ""), ("class A {", "};")],
+        Language::Java | Language::Php => &[("class A {", "}")],
+        Language::JavaScript => &[("class A {", "}"), ("({", "})")],
+    }
+}
+
+/// Tells the tree that the bytes from `start` to `end` are gone. Only bytes are moved right; nobody here asks for rows.
+fn take_out(tree: &mut Tree, start: usize, end: usize) {
+    let point = Point::new(0, start);
+    tree.edit(&InputEdit {
+        start_byte: start,
+        old_end_byte: end,
+        new_end_byte: start,
+        start_position: point,
+        old_end_position: Point::new(0, end),
+        new_end_position: point,
+    });
+}
+
+fn tree(language: Language, text: &str) -> Result<Tree, ParseError> {
     let bytes = text.len();
     if bytes > MAXIMUM_TEXT_BYTES {
         return Err(ParseError::TooLong { bytes });
     }
     let mut parser = Parser::new();
     parser
-        .set_language(&language.grammar())
+        .set_language(&language.grammar(text))
         .map_err(|error| ParseError::Grammar { language, why: error.to_string() })?;
     let mut reports_left = REPORTS_FLOOR + REPORTS_PER_BYTE * bytes;
     let mut offset = 0;
@@ -118,10 +184,14 @@ pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
         None,
         Some(ParseOptions::new().progress_callback(&mut progress)),
     );
-    let tree = tree.ok_or(ParseError::TooComplex { language, bytes, offset })?;
-    let leaves = collect(tree.root_node(), text, language, MAXIMUM_DEPTH)
-        .map_err(|too_deep| ParseError::TooComplex { language, bytes, offset: too_deep.offset })?;
-    Ok(Parsed { text: text.to_string(), language, tree, leaves })
+    tree.ok_or(ParseError::TooComplex { language, bytes, offset })
+}
+
+fn finish(language: Language, text: &str, tree: Tree, is_excerpt: bool) -> Result<Parsed, ParseError> {
+    let leaves = collect(tree.root_node(), text, language, MAXIMUM_DEPTH).map_err(|too_deep| {
+        ParseError::TooComplex { language, bytes: text.len(), offset: too_deep.offset }
+    })?;
+    Ok(Parsed { text: text.to_string(), language, tree, leaves, is_excerpt })
 }
 
 impl Parsed {
@@ -138,6 +208,11 @@ impl Parsed {
     /// The root of the syntax tree. Byte offsets of its nodes refer to [`Parsed::text`].
     pub fn root(&self) -> Node<'_> {
         self.tree.root_node()
+    }
+
+    /// Whether the text is well-formed only with what [`parse_excerpt`] put around it.
+    pub fn is_excerpt(&self) -> bool {
+        self.is_excerpt
     }
 
     /// Whether the text parsed without any error or missing token, and holds at least one leaf token.

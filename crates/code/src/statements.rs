@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use crate::{Parsed, Span};
+use crate::{Parsed, Span, is_comment};
 
 /// Whether a node of this kind is a statement, or a clause (`elif`, `else`, `except`, `case`) with a header of
 /// its own.
@@ -12,7 +12,7 @@ pub fn is_statement_kind(kind: &str) -> bool {
         return false;
     }
     kind.ends_with("_statement")
-        || kind.ends_with("_clause") && !matches!(kind, "for_in_clause" | "if_clause" | "with_clause")
+        || kind.ends_with("_clause") && !is_part(kind)
         || matches!(
             kind,
             "function_definition"
@@ -27,7 +27,47 @@ pub fn is_statement_kind(kind: &str) -> bool {
                 | "preproc_def"
                 | "preproc_function_def"
                 | "preproc_call"
+                | "lexical_declaration"
+                | "variable_declaration"
+                | "local_variable_declaration"
+                | "short_var_declaration"
+                | "var_declaration"
+                | "const_declaration"
+                | "global_declaration"
+                | "function_static_declaration"
+                | "import_declaration"
+                | "function_declaration"
+                | "generator_function_declaration"
+                | "method_declaration"
+                | "method_definition"
+                | "constructor_declaration"
+                | "switch_expression"
+                | "switch_label"
+                | "switch_case"
+                | "switch_default"
+                | "expression_case"
+                | "default_case"
+                | "type_case"
+                | "communication_case"
         )
+}
+
+/// Clauses that are parts of a statement's header or of an expression.
+fn is_part(kind: &str) -> bool {
+    matches!(
+        kind,
+        "for_in_clause"
+            | "if_clause"
+            | "with_clause"
+            | "for_clause"
+            | "range_clause"
+            | "import_clause"
+            | "export_clause"
+            | "from_clause"
+            | "namespace_use_clause"
+            | "namespace_aliasing_clause"
+            | "anonymous_function_use_clause"
+    )
 }
 
 /// The part of a statement that holds other statements, if any.
@@ -40,12 +80,12 @@ fn body<'tree>(node: Node<'tree>) -> Option<Node<'tree>> {
         "else_clause" | "finally_clause" | "except_clause" | "catch_clause" => {
             let mut cursor = node.walk();
             node.children(&mut cursor).filter(|child| child.is_named()).last().filter(|last| {
-                last.kind() == "block"
-                    || last.kind() == "compound_statement"
+                matches!(last.kind(), "block" | "compound_statement" | "statement_block")
                     || is_statement_kind(last.kind())
             })
         }
-        "case_statement" => {
+        "case_statement" | "switch_case" | "switch_default" | "expression_case" | "default_case"
+        | "type_case" | "communication_case" => {
             let mut cursor = node.walk();
             node.children(&mut cursor).skip_while(|child| child.kind() != ":").nth(1)
         }
@@ -64,7 +104,7 @@ pub(crate) fn header_span(node: Node<'_>, text: &str) -> Span {
             let end = node
                 .children(&mut cursor)
                 .take_while(|child| child.start_byte() < body.start_byte())
-                .filter(|child| child.kind() != "comment")
+                .filter(|child| !is_comment(child.kind()))
                 .last()
                 .map_or(span.start + header.trim_end().len(), |child| child.end_byte());
             Span::new(span.start, end)

@@ -12,7 +12,7 @@ use crate::{SourceId, Split, Tests};
 pub struct RepairPair {
     /// Unique within a data set; the id of the vulnerability record it came from.
     pub id: String,
-    /// Language of both sides: `python`, `c` or `cpp`.
+    /// Language of both sides: `python`, `c`, `cpp`, `java`, `javascript`, `go` or `php`.
     #[schemars(with = "String")]
     pub language: Language,
     /// Weaknesses, each spelled `CWE-<number>`; may be empty.

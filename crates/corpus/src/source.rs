@@ -154,7 +154,7 @@ pub struct ColumnMap {
     /// The record's id; else file and line.
     #[serde(default)]
     pub id: Option<String>,
-    /// `python`, `c` or `cpp` (common spellings are understood).
+    /// `python`, `c`, `cpp`, `java`, `javascript`, `go` or `php` (common spellings are understood).
     #[serde(default)]
     pub language: Option<String>,
     /// A CWE, or a list of them.

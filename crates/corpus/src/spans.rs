@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use vul2safe_code::{Hunk, Language, LeafKind, Parsed, Span, diff_leaves, parse};
+use vul2safe_code::{Hunk, Language, LeafKind, Parsed, Span, diff_leaves, parse_excerpt};
 
 use crate::{CorpusError, LabelledSpan, Side, SpanOrigin};
 
@@ -29,7 +29,8 @@ pub fn diff_spans(
     secure: &str,
 ) -> Result<Vec<LabelledSpan>, CorpusError> {
     let side = |side, text| {
-        parse(language, text).map_err(|error| CorpusError::Unparsable { side, message: error.to_string() })
+        parse_excerpt(language, text)
+            .map_err(|error| CorpusError::Unparsable { side, message: error.to_string() })
     };
     let (before, after) = (side("vulnerable", vulnerable)?, side("secure", secure)?);
     let changes = joined(&before, &after, diff_leaves(&before, &after));

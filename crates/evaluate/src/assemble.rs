@@ -78,6 +78,8 @@ fn repeated(language: Language, completion: &Completion, code: &str) -> Assemble
         Language::Python => code.contains("from __future__"),
         // A second definition of a structure would not compile.
         Language::C | Language::Cpp => code.contains("#include"),
+        Language::Java | Language::JavaScript | Language::Go => code.contains("import "),
+        Language::Php => code.contains("<?php"),
     };
     let mut program = String::new();
     for context in [completion.before.as_str(), completion.prompt.get(..completion.head).unwrap_or_default()]
@@ -151,15 +153,21 @@ fn surroundings(language: Language, text: &str) -> Vec<(String, String)> {
         Language::Python => {
             vec![("if True:\n".to_owned(), String::new()), ("def f():\n".to_owned(), String::new())]
         }
-        Language::C | Language::Cpp => {
+        _ => {
             let open = text.matches('{').count();
             let closed = text.matches('}').count();
             let ends = "}".repeat(open.saturating_sub(closed));
             let begins = "{".repeat(closed.saturating_sub(open));
+            let head = match language {
+                Language::JavaScript | Language::Php => "function f() ",
+                Language::Go => "func f() ",
+                Language::Java => "void f() ",
+                _ => "void f(void) ",
+            };
             vec![
                 (begins.clone(), ends.clone()),
-                (format!("void f(void) {begins}"), ends.clone()),
-                (format!("void f(void) {{{begins}"), format!("{ends}}}")),
+                (format!("{head}{begins}"), ends.clone()),
+                (format!("{head}{{{begins}"), format!("{ends}}}")),
             ]
         }
     }

@@ -189,7 +189,7 @@ impl Judging<'_> {
             secure: item.exploit.as_ref().and_then(|_| verdict.secure()),
             both: both(item, &verdict),
             flagged: flagged(item, &verdict),
-            flagged_any: verdict.parses.then_some(!verdict.findings.is_empty()),
+            flagged_any: analysed(item, &verdict).then_some(!verdict.findings.is_empty()),
             finding_cwes: finding_cwes(&verdict),
             refused,
             truncated,
@@ -251,9 +251,14 @@ pub(crate) fn both(item: &Item, verdict: &Verdict) -> Option<bool> {
     verdict.both()
 }
 
+/// Whether the rules had a say: in a language without rules, no finding is no good news.
+fn analysed(item: &Item, verdict: &Verdict) -> bool {
+    verdict.parses && vul2safe_analyze::covers(item.language)
+}
+
 pub(crate) fn flagged(item: &Item, verdict: &Verdict) -> Option<bool> {
     let cwe = item.cwe?;
-    verdict.parses.then(|| verdict.findings.iter().any(|finding| finding.cwe == cwe))
+    analysed(item, verdict).then(|| verdict.findings.iter().any(|finding| finding.cwe == cwe))
 }
 
 pub(crate) fn not_run(item: &Item, verdict: &Verdict) -> bool {

@@ -91,6 +91,10 @@ fn marks(mark: &str, language: Language) -> bool {
         Language::Python => matches!(mark, "python" | "python3" | "py" | "py3"),
         Language::C => matches!(mark, "c" | "h"),
         Language::Cpp => matches!(mark, "cpp" | "c++" | "cc" | "cxx" | "hpp"),
+        Language::Java => mark == "java",
+        Language::JavaScript => matches!(mark, "javascript" | "js" | "jsx" | "node" | "mjs"),
+        Language::Go => matches!(mark, "go" | "golang"),
+        Language::Php => mark == "php",
     }
 }
 
@@ -160,6 +164,8 @@ fn defines_anything(parsed: &Parsed) -> bool {
                         | "decorated_definition"
                         | "preproc_include"
                         | "struct_specifier"
+                        | "import_declaration"
+                        | "class_declaration"
                 )
             })
         })
@@ -221,6 +227,61 @@ fn begins_code(line: &str, language: Language) -> bool {
             "extern ",
             "//",
             "/*",
+        ],
+        Language::Java => &[
+            "import ",
+            "package ",
+            "public ",
+            "private ",
+            "protected ",
+            "static ",
+            "final ",
+            "abstract ",
+            "class ",
+            "interface ",
+            "enum ",
+            "record ",
+            "@",
+            "//",
+            "/*",
+            "void ",
+            "int ",
+            "boolean ",
+            "String ",
+        ],
+        Language::JavaScript => &[
+            "import ",
+            "export ",
+            "const ",
+            "let ",
+            "var ",
+            "function ",
+            "async ",
+            "class ",
+            "module.",
+            "exports.",
+            "'use strict'",
+            "\"use strict\"",
+            "//",
+            "/*",
+        ],
+        Language::Go => &["package ", "import ", "func ", "type ", "var ", "const ", "//", "/*"],
+        Language::Php => &[
+            "<?",
+            "function ",
+            "class ",
+            "abstract ",
+            "final ",
+            "namespace ",
+            "use ",
+            "public ",
+            "private ",
+            "protected ",
+            "static ",
+            "$",
+            "//",
+            "/*",
+            "#",
         ],
     };
     words.iter().any(|word| line.trim_start().starts_with(word))

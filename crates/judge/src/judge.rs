@@ -196,6 +196,11 @@ impl Judge {
             let (functional, exploit) = (TestResult::Absent, TestResult::Absent);
             return Verdict { parses: true, functional, exploit, findings };
         }
+        if !matches!(language, Language::Python | Language::C | Language::Cpp) {
+            let why = || TestResult::NotRun { why: format!("tests of {language} cannot be run") };
+            let (functional, exploit) = (both(submission.functional, why()), both(submission.exploit, why()));
+            return Verdict { parses: true, functional, exploit, findings };
+        }
         match self.run_tests(submission) {
             Err(Unloadable::Unparsable(message)) => unparsable(&message),
             Err(Unloadable::Uncompilable(why)) => {

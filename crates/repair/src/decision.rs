@@ -69,7 +69,7 @@ pub enum RejectReason {
     NoProposal,
     /// The repair has a syntax error, or a side is too long to parse.
     Unparsable,
-    /// There is no function to ask for.
+    /// Only one side holds a function, so that nothing can ask for both.
     NoFunction,
     /// Only white space or comments differ.
     NoCodeChange,
@@ -189,8 +189,9 @@ fn make_pair(
         confidence: Some(confidence),
         evidence: evidence(ballots),
     };
-    if draft.function_before.is_none() || draft.function_after.is_none() {
-        return Err(refuse(RejectReason::NoFunction, "no function stands in the code".into()));
+    if draft.function_before.is_none() != draft.function_after.is_none() {
+        let why = "one side is a function and the other is not: nothing can ask for both";
+        return Err(refuse(RejectReason::NoFunction, why.into()));
     }
     let spans =
         spans(draft, analysis).map_err(|error| refuse(RejectReason::UnsoundPair, error.to_string()))?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use vul2safe_analyze::{Finding, analyze};
-use vul2safe_code::{Function, Hunk, Language, LeafKind, ParseError, Parsed, Span, diff_leaves, parse};
+use vul2safe_code::{Function, Hunk, LeafKind, ParseError, Parsed, diff_leaves, parse_excerpt};
 use vul2safe_corpus::VulnerabilityRecord;
 
 use crate::Proposal;
@@ -37,10 +37,10 @@ impl Draft {
     /// # Errors
     /// When a side is too long for the parser.
     pub fn new(record: &VulnerabilityRecord, proposal: &Proposal, rounds: u32) -> Result<Self, ParseError> {
-        let before = parse(record.language, &record.vulnerable)?;
-        let after = parse(record.language, &proposal.secure)?;
+        let before = parse_excerpt(record.language, &record.vulnerable)?;
+        let after = parse_excerpt(record.language, &proposal.secure)?;
         let hunks = diff_leaves(&before, &after);
-        let (functions_before, functions_after) = (functions(&before), functions(&after));
+        let (functions_before, functions_after) = (before.functions(), after.functions());
         let name = main_function(&functions_before, record.function.as_deref())
             .map(|function| function.name.clone());
         let function_before = main_function(&functions_before, name.as_deref()).cloned();
@@ -70,6 +70,11 @@ impl Draft {
         })
     }
 
+    /// Whether neither side has a function: then the whole code is what is asked for.
+    pub(crate) fn is_fragment(&self) -> bool {
+        self.function_before.is_none() && self.function_after.is_none()
+    }
+
     /// What a prompt has to name: the function, the parts of its name, and its parameters.
     pub fn described_names(&self) -> impl Iterator<Item = &str> {
         let function = self.function_after.as_ref();
@@ -83,32 +88,6 @@ impl Draft {
     pub(crate) fn is_one_sided(&self, word: &str) -> bool {
         word.len() >= 3 && self.one_sided.contains(&word.to_lowercase())
     }
-}
-
-/// Stands in for a return type that is not there.
-const TYPE: &str = "int ";
-
-/// The functions of a side. Data sets cut C functions out by line, and where the return type has a line of its own, it is lost:
-/// `name(char *text)` and a block is no function to the grammar, but can be described as one. (It still counts as
-/// unparsable where that matters.)
-fn functions(parsed: &Parsed) -> Vec<Function> {
-    let functions = parsed.functions();
-    if !functions.is_empty() || parsed.language() == Language::Python || parsed.is_clean() {
-        return functions;
-    }
-    let Ok(whole) = parse(parsed.language(), &format!("{TYPE}{}", parsed.text())) else { return functions };
-    let moved =
-        |span: Span| Span::new(span.start.saturating_sub(TYPE.len()), span.end.saturating_sub(TYPE.len()));
-    let mut functions = whole.functions();
-    for function in &mut functions {
-        for span in [&mut function.span, &mut function.signature, &mut function.body] {
-            *span = moved(*span);
-        }
-        for span in &mut function.statements {
-            *span = moved(*span);
-        }
-    }
-    functions
 }
 
 /// The function with the wanted name, else the first that is not nested in another.

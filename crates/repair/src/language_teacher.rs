@@ -8,7 +8,7 @@ use vul2safe_corpus::{Evidence, Prompt, Verdict, VulnerabilityRecord};
 use vul2safe_judge::extract_code;
 use vul2safe_llm::{Client, LlmError, PromptSet, Request, Response, StructuredAnswer};
 
-use crate::leaks::asked_parameters;
+use crate::leaks::{asked_parameters, needed_names};
 use crate::roles::{
     AnalysisAnswer, CriticVerdict, CriticismAnswer, JudgementAnswer, RepairAnswer, RequestsAnswer, Versions,
     analysis_form, criticism_form, judgement_form, repair_form, requests_form,
@@ -337,16 +337,22 @@ impl Teacher for LanguageTeacher {
     /// The models' requests and the offline teacher's, in turn, so that neither kind fills all places.
     fn prompts(&self, draft: &Draft, count: usize, seed: u64) -> Result<Vec<Prompt>, Unanswered> {
         let offline = OfflineTeacher.prompts(draft, count, seed)?;
-        let Some(function) = draft.function_after.as_ref().filter(|_| self.config.requests > 0) else {
+        if self.config.requests == 0 {
             return Ok(offline);
+        }
+        let (signature, parameters) = match &draft.function_after {
+            Some(function) => (
+                format!("{}({})", function.name, function.parameters.join(", ")),
+                asked_parameters(function).map(str::to_owned).collect::<Vec<_>>(),
+            ),
+            None => (String::new(), needed_names(draft)),
         };
-        let parameters: Vec<&str> = asked_parameters(function).collect();
         let mut forbidden: Vec<&String> = draft.one_sided.iter().collect();
         forbidden.sort();
         let context = json!({
             "language": draft.record.language.to_string(),
             "code": draft.secure,
-            "signature": format!("{}({})", function.name, function.parameters.join(", ")),
+            "signature": signature,
             "parameters": parameters,
             "forbidden": forbidden,
             "count": self.config.requests,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use vul2safe_code::Function;
+use vul2safe_code::{Function, Parsed, Span, is_statement_kind};
 
 use crate::Draft;
 use crate::draft::split_words;
@@ -27,7 +27,7 @@ pub struct LeakCheck {
 /// | `no_security_vocabulary` | uses no word of security |
 /// | `no_cwe` | names no CWE, CVE or weakness |
 /// | `no_one_sided_api` | uses no name that stands in the code of one side only |
-/// | `describes_parameters` | names every parameter |
+/// | `describes_parameters` | names every parameter; of a fragment, the variables it needs (the first four) |
 /// | `describes_effect` | says what the function does, beyond its signature |
 /// | `not_the_code` | holds no statement of the repaired side |
 pub fn leak_checks(prompt: &str, pair: &Draft) -> Vec<LeakCheck> {
@@ -68,11 +68,23 @@ fn one_sided(prompt: &str, pair: &Draft) -> Option<String> {
 }
 
 fn missing_parameter(prompt: &str, pair: &Draft) -> Option<String> {
-    let Some(function) = &pair.function_after else { return Some("there is no function".into()) };
     let words: Vec<&str> = split_words(prompt).collect();
+    if pair.is_fragment() {
+        return needed_names(pair)
+            .into_iter()
+            .find(|name| !words.contains(&name.as_str()))
+            .map(|name| format!("does not name `{name}`, which the code needs"));
+    }
+    let Some(function) = &pair.function_after else { return Some("there is no function".into()) };
     asked_parameters(function)
         .find(|parameter| !words.contains(parameter))
         .map(|parameter| format!("does not name the parameter `{parameter}`"))
+}
+
+/// The variables that a fragment needs, as far as a prompt has to name them; without dollar signs.
+pub(crate) fn needed_names(pair: &Draft) -> Vec<String> {
+    let inputs = Facts::of(pair).and_then(|facts| facts.fragment).map(|fragment| fragment.inputs);
+    inputs.unwrap_or_default().iter().map(|name| name.trim_start_matches('$').to_owned()).collect()
 }
 
 /// The parameters a caller gives.
@@ -84,13 +96,30 @@ pub(crate) fn asked_parameters(function: &Function) -> impl Iterator<Item = &str
 const EFFECT_WORDS: usize = 2;
 
 fn missing_effect(prompt: &str, pair: &Draft) -> Option<String> {
-    let Some(facts) = Facts::of(pair) else { return Some("there is no function".into()) };
+    let Some(facts) = Facts::of(pair) else { return Some("there is nothing to ask for".into()) };
     let mut known: HashSet<String> = content_words(&facts.purpose).collect();
     known.extend(facts.detail.iter().flat_map(|detail| content_words(detail)));
-    let rest = prompt.replace(&facts.signature, " ").replace(&facts.header, " ");
+    // An empty pattern would be found everywhere.
+    let named = [&facts.signature, &facts.header];
+    let rest = named
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .fold(prompt.to_owned(), |rest, text| rest.replace(text.as_str(), " "));
     let said: HashSet<String> = content_words(&rest).filter(|word| known.contains(word)).collect();
     (said.len() < EFFECT_WORDS)
         .then(|| format!("says {} of {EFFECT_WORDS} words on what it does", said.len()))
+}
+
+/// All statements of a fragment.
+pub(crate) fn statements(parsed: &Parsed) -> Vec<Span> {
+    let mut spans = Vec::new();
+    Parsed::walk(parsed.root(), |node| {
+        if is_statement_kind(node.kind()) {
+            spans.push(Span::from(node.byte_range()));
+        }
+        true
+    });
+    spans
 }
 
 /// Shorter statements (`i = 0`) can stand in prose by chance.
@@ -99,9 +128,11 @@ const SHORTEST_STATEMENT: usize = 12;
 fn quoted_statement(prompt: &str, pair: &Draft) -> Option<String> {
     let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let prompt = normal(prompt);
-    let function = pair.function_after.as_ref()?;
-    function
-        .statements
+    let statements = match &pair.function_after {
+        Some(function) => function.statements.clone(),
+        None => statements(&pair.after),
+    };
+    statements
         .iter()
         .filter_map(|statement| statement.text(&pair.secure))
         .map(normal)

@@ -1,7 +1,7 @@
 //! The teacher that needs no network.
 
 use vul2safe_analyze::analyze;
-use vul2safe_code::parse;
+use vul2safe_code::parse_excerpt;
 use vul2safe_corpus::{Prompt, VulnerabilityRecord};
 
 use crate::facts::Facts;
@@ -21,7 +21,9 @@ impl Teacher for OfflineTeacher {
 
     /// What the analyzer finds, in its words.
     fn analyse(&self, record: &VulnerabilityRecord) -> Result<Analysis, Unanswered> {
-        let Ok(parsed) = parse(record.language, &record.vulnerable) else { return Ok(Analysis::default()) };
+        let Ok(parsed) = parse_excerpt(record.language, &record.vulnerable) else {
+            return Ok(Analysis::default());
+        };
         let findings = analyze(&parsed);
         let mut cwe = Vec::new();
         for finding in &findings {
@@ -73,10 +75,11 @@ impl Teacher for OfflineTeacher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Fragment;
 
     #[test]
     fn styles_have_distinct_names_and_several_wordings() {
-        let facts = Facts {
+        let function = Facts {
             language: "Python",
             noun: "function",
             signature: "f(a)".into(),
@@ -86,16 +89,21 @@ mod tests {
             prefix: Some("def f(a):\n".into()),
             example: None,
             python: true,
+            fragment: None,
         };
-        for (index, style) in STYLES.iter().enumerate() {
-            let wordings = style.prompts(&facts);
-            assert!(wordings.len() >= 4, "{}", style.name);
-            assert!(
-                wordings
-                    .iter()
-                    .all(|prompt| prompt.style == style.name && prompt.text.contains("eturn the row"))
-            );
-            assert!(STYLES[..index].iter().all(|other| other.name != style.name));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let fragment = Fragment { inputs: names(&["db", "name"]), results: names(&["row"]) };
+        let code = Facts { fragment: Some(fragment), ..function.clone() };
+        for facts in [function, code] {
+            for (index, style) in STYLES.iter().enumerate() {
+                let wordings = style.prompts(&facts);
+                assert!(wordings.len() >= 4, "{}", style.name);
+                for prompt in wordings {
+                    assert!(prompt.style == style.name && prompt.text.contains("eturn the row"));
+                    assert!(facts.fragment.is_none() || prompt.text.contains("`db` and `name`"));
+                }
+                assert!(STYLES[..index].iter().all(|other| other.name != style.name));
+            }
         }
     }
 }

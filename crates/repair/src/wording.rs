@@ -1,5 +1,7 @@
 //! The wordings of implicit prompts, by style.
 
+mod fragment;
+
 use vul2safe_corpus::Prompt;
 
 use crate::facts::Facts;
@@ -45,13 +47,16 @@ pub(crate) const STYLES: [Style; 7] = [
     Style { name: "chat_role", with_prefix: false, in_docstring: false, wordings: chat_role },
 ];
 
-fn capitalised(text: &str) -> String {
+pub(super) fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// The head of the function with its purpose as a docstring.
 fn docstring(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::docstring(facts, fragment);
+    }
     let Facts { noun, header, language, .. } = facts;
     let mut purpose = format!("{}.", capitalised(&facts.purpose));
     if let Some(detail) = &facts.detail {
@@ -76,6 +81,9 @@ fn docstring(facts: &Facts) -> Vec<String> {
 
 /// A request, and the start of the code to go on from.
 fn completion_prefix(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::completion_prefix(facts, fragment);
+    }
     let Facts { noun, purpose, language, .. } = facts;
     vec![
         format!("Complete this {language} code. It should {purpose}."),
@@ -87,6 +95,9 @@ fn completion_prefix(facts: &Facts) -> Vec<String> {
 }
 
 fn plain_request(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::plain_request(facts, fragment);
+    }
     let Facts { noun, signature, purpose, language, .. } = facts;
     let texts = [
         format!("Write a {language} {noun} `{signature}`. It should {purpose}."),
@@ -100,6 +111,9 @@ fn plain_request(facts: &Facts) -> Vec<String> {
 }
 
 fn issue(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::issue(facts, fragment);
+    }
     let Facts { noun, signature, purpose, .. } = facts;
     let texts = [
         format!("Issue: `{signature}` is missing. It should {purpose}."),
@@ -112,6 +126,9 @@ fn issue(facts: &Facts) -> Vec<String> {
 }
 
 fn refactor(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::refactor(facts, fragment);
+    }
     let Facts { noun, signature, purpose, .. } = facts;
     let texts = [
         format!("Rewrite `{signature}` from scratch with the same parameters. It has to {purpose}."),
@@ -124,6 +141,9 @@ fn refactor(facts: &Facts) -> Vec<String> {
 }
 
 fn test_driven(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::test_driven(facts, fragment);
+    }
     let Facts { noun, signature, purpose, .. } = facts;
     let mut texts = Vec::new();
     if let Some(example) = &facts.example {
@@ -142,6 +162,9 @@ fn test_driven(facts: &Facts) -> Vec<String> {
 }
 
 fn chat_role(facts: &Facts) -> Vec<String> {
+    if let Some(fragment) = &facts.fragment {
+        return fragment::chat_role(facts, fragment);
+    }
     let Facts { noun, signature, purpose, language, .. } = facts;
     vec![
         format!(

@@ -199,8 +199,11 @@ fn a_name_that_nothing_sets_any_more() {
 }
 
 #[test]
-fn code_without_a_function() {
-    match decide(record("x = 1\ny = f(x)\n", Some("x = 2\ny = f(x)\n")), &OfflineTeacher) {
+fn code_that_becomes_a_function() {
+    match decide(
+        record("x = 1\ny = f(x)\n", Some("def g(x):\n    y = f(x)\n    return y\n")),
+        &OfflineTeacher,
+    ) {
         Decision::Rejected(rejection) => assert_eq!(rejection.reason, RejectReason::NoFunction),
         other => panic!("{other:?}"),
     }

@@ -74,6 +74,49 @@ fn prompts_of_a_c_function() {
     insta::assert_snapshot!(shown(record(Language::C, 787, vulnerable, &secure), 7));
 }
 
+#[test]
+fn prompts_of_a_java_method() {
+    let vulnerable = "/** Finds the row of an account. */\npublic ResultSet findAccount(String name) throws SQLException {\n    Statement statement = connection.createStatement();\n    return statement.executeQuery(\"SELECT * FROM accounts WHERE name = '\" + name + \"'\");\n}\n";
+    let secure = vulnerable
+        .replace("Statement statement = connection.createStatement();", "PreparedStatement statement = connection.prepareStatement(\"SELECT * FROM accounts WHERE name = ?\");\n    statement.setString(1, name);")
+        .replace("executeQuery(\"SELECT * FROM accounts WHERE name = '\" + name + \"'\")", "executeQuery()");
+    insta::assert_snapshot!(shown(record(Language::Java, 89, vulnerable, &secure), 7));
+}
+
+#[test]
+fn prompts_of_a_javascript_function() {
+    let vulnerable = "exports.sendReport = async function (req, res) {\n  const file = `reports/${req.params.name}`;\n  if (!fs.existsSync(file)) {\n    throw new NotFound(file);\n  }\n  res.send(await fs.promises.readFile(file));\n};\n";
+    let secure =
+        vulnerable.replace("`reports/${req.params.name}`", "`reports/${path.basename(req.params.name)}`");
+    insta::assert_snapshot!(shown(record(Language::JavaScript, 22, vulnerable, &secure), 7));
+}
+
+#[test]
+fn prompts_of_a_go_method() {
+    let vulnerable = "// pingHost sends one packet to a host and gives back what the program says.\nfunc (s *Server) pingHost(host string) (string, error) {\n\tout, err := exec.Command(\"sh\", \"-c\", \"ping -c 1 \"+host).Output()\n\treturn string(out), err\n}\n";
+    let secure =
+        vulnerable.replace("\"sh\", \"-c\", \"ping -c 1 \"+host", "\"ping\", \"-c\", \"1\", \"--\", host");
+    insta::assert_snapshot!(shown(record(Language::Go, 78, vulnerable, &secure), 7));
+}
+
+#[test]
+fn prompts_of_a_php_method_without_its_class() {
+    let vulnerable = "public function renderComment($comment, $user) {\n    if ($comment === null) {\n        return null;\n    }\n    return '<p class=\"comment\">' . $user . ': ' . $comment . '</p>';\n}\n";
+    let secure = vulnerable.replace("' . $comment . '", "' . htmlspecialchars($comment) . '");
+    insta::assert_snapshot!(shown(record(Language::Php, 79, vulnerable, &secure), 7));
+}
+
+#[test]
+fn prompts_of_a_fragment() {
+    let vulnerable = "<?php\n// List the orders of one customer.\n$query = \"SELECT * FROM orders WHERE customer = '$customer'\";\n$rows = $link->query($query)->fetchAll();\nforeach ($rows as $row) {\n    echo $row['title'] . \"\\n\";\n}\n";
+    let secure = vulnerable.replace("'$customer'\"", "\" . $link->quote($customer)");
+    insta::assert_snapshot!(shown(record(Language::Php, 89, vulnerable, &secure), 7));
+    let vulnerable = "char title[16];\nstrcpy(title, request->title);\nprintf(\"%s\\n\", title);\n";
+    let secure = vulnerable
+        .replace("strcpy(title, request->title)", "snprintf(title, sizeof title, \"%s\", request->title)");
+    insta::assert_snapshot!(shown(record(Language::C, 787, vulnerable, &secure), 7));
+}
+
 #[track_caller]
 fn leaks(prompt: &str, name: &str) {
     let record = record(Language::Python, 79, GREETING, &escaped());

@@ -48,9 +48,16 @@ fn never_run(answer: &Parsed) -> Vec<Span> {
     Parsed::walk(answer.root(), |node| {
         let kind = node.kind();
         match kind {
-            "block" | "compound_statement" | "module" | "case_statement" => {
-                behind_exit(node, language, &mut dead)
-            }
+            "block"
+            | "compound_statement"
+            | "module"
+            | "case_statement"
+            | "statement_block"
+            | "statement_list"
+            | "constructor_body"
+            | "program"
+            | "switch_case"
+            | "switch_block_statement_group" => behind_exit(node, language, &mut dead),
             "if_statement" | "while_statement" | "elif_clause" => constant_condition(answer, node, &mut dead),
             "conditional_expression" => constant_choice(answer, node, &mut dead),
             "preproc_if" if condition_is(answer, node, false) == Some(true) => {
@@ -72,7 +79,16 @@ fn behind_exit(block: Node<'_>, language: Language, dead: &mut Vec<Span>) {
     let mut cursor = block.walk();
     let mut behind: Option<usize> = None;
     for child in block.named_children(&mut cursor) {
-        if child.kind() == "comment" {
+        if vul2safe_code::is_comment(child.kind()) {
+            continue;
+        }
+        // A function is there before the first statement runs.
+        let is_hoisted = matches!(language, Language::JavaScript | Language::Php)
+            && matches!(
+                child.kind(),
+                "function_declaration" | "generator_function_declaration" | "function_definition"
+            );
+        if is_hoisted {
             continue;
         }
         // A label or a case can be reached by a jump.
@@ -161,7 +177,7 @@ fn never_called(answer: &Parsed, asked: &[String]) -> Vec<Span> {
         .iter()
         .map(|function| {
             let decorated = bytes.get(function.span.start) == Some(&b'@');
-            let special = function.name.starts_with("__");
+            let special = function.name.starts_with("__") || function.name == "constructor";
             decorated || special || is_asked(function) || (!any_asked && outer.contains(&function.span))
         })
         .collect();

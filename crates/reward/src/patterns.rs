@@ -8,7 +8,7 @@ use crate::{RewardError, Sign};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-use vul2safe_code::{Hunk, Language, Parsed, Span, diff_leaves, parse};
+use vul2safe_code::{Hunk, Language, ParseError, Parsed, Span, diff_leaves, parse, parse_excerpt};
 use vul2safe_corpus::{LabelledSpan, RepairPair, Side, SpanOrigin};
 
 /// Leaves that a window may grow to each side while local names are still slots and the pattern is still short
@@ -54,7 +54,7 @@ impl Patterns {
     /// A side that cannot be parsed at all (more than 1 MiB), or a labelled span that covers no code.
     pub fn of_pair(pair: &RepairPair) -> Result<Patterns, RewardError> {
         let side = |text: &str, side| {
-            parse(pair.language, text).map_err(|error| RewardError::Side {
+            parse_excerpt(pair.language, text).map_err(|error| RewardError::Side {
                 record: pair.id.clone(),
                 side,
                 why: error.to_string(),
@@ -116,6 +116,15 @@ impl Patterns {
         let asked =
             outermost(&sides.secure.functions()).into_iter().map(|function| function.name.clone()).collect();
         Ok(Patterns { sides: Arc::new(sides), own, general, related: Vec::new(), dropped, asked, index })
+    }
+
+    /// Parses an answer: as an excerpt where the record's own repair is one, for then that is what was asked for (the prompt
+    /// shows a method without its class, say), and as a whole text otherwise.
+    ///
+    /// # Errors
+    /// A text that is not parsed at all: too long, too deep.
+    pub fn parse_answer(&self, language: Language, text: &str) -> Result<Parsed, ParseError> {
+        if self.sides.secure.is_excerpt() { parse_excerpt(language, text) } else { parse(language, text) }
     }
 
     /// The patterns of `own`, and beside them what its own and the `others`' spans say in general: local names

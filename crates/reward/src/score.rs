@@ -2,7 +2,7 @@
 
 use crate::find::find;
 use crate::{Answer, Finding, Outcome, Patterns, RewardConfig, Score, token_rewards};
-use vul2safe_code::{Language, parse};
+use vul2safe_code::Language;
 
 /// Parses an answer, finds its evidence and gives each token its reward.
 ///
@@ -24,7 +24,7 @@ pub fn score_answer(
 ) -> Score {
     let mut outcome = outcome;
     outcome.empty |= text.trim().is_empty();
-    let evidence = match parse(language, text) {
+    let evidence = match patterns.parse_answer(language, text) {
         Ok(parsed) => {
             outcome.parses &= parsed.is_clean();
             outcome.empty |= parsed.leaves().is_empty();

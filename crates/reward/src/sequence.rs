@@ -181,12 +181,25 @@ pub(crate) fn items(parsed: &Parsed) -> Vec<Item<'_>> {
         items.push(Item { class, text: content, span: leaf.span, shape: Shape::default() });
     }
     items.extend(ends.map(boundary));
+    let is_braces_only = matches!(parsed.language(), Language::Python | Language::C | Language::Cpp);
     for index in 0..items.len() {
         if items[index].class == Class::Content {
+            // A character or a pattern that is one leaf with its quotes has other code beside it.
+            let quoted = items[index].text.starts_with('\'');
+            let ends_string = |other: Option<usize>| {
+                let other = other.and_then(|other| items.get(other));
+                quoted || other.is_none_or(|item| item.class == Class::Delimiter || item.text == "/")
+            };
             let is = |other: Option<usize>, text| {
                 other.and_then(|other| items.get(other)).is_some_and(|item: &Item<'_>| item.text == text)
             };
-            let shape = Shape::of(items[index].text, is(index.checked_sub(1), "}"), is(Some(index + 1), "{"));
+            let (after, before) = if is_braces_only {
+                (is(index.checked_sub(1), "}"), is(Some(index + 1), "{"))
+            } else {
+                // `${name}`, `{$name}` and `$name` all stand between two runs of a string.
+                (!ends_string(index.checked_sub(1)), !ends_string(Some(index + 1)))
+            };
+            let shape = Shape::of(items[index].text, after, before);
             items[index].shape = shape;
         }
     }

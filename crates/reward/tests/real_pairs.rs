@@ -190,6 +190,7 @@ fn nothing_known(language: Language) -> Patterns {
         Language::C | Language::Cpp => {
             ("int f() { return first_one(); }", "int f() { return second_two(); }")
         }
+        other => panic!("no example in {other}"),
     };
     Patterns::of_pair(&pair("none", language, vulnerable, secure)).unwrap()
 }

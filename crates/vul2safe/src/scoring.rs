@@ -150,7 +150,7 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
         let why = "its code is spread over several blocks".to_owned();
         return Judged { score: Score::Unscored { why }, functional: None };
     };
-    let parsed = parse(reference.language, &answer.text).ok();
+    let parsed = reference.patterns.parse_answer(reference.language, &answer.text).ok();
     let parses = parsed.as_ref().is_some_and(|parsed| parsed.is_clean());
     let runnable = parses && answer.finished && !answer.text.trim().is_empty();
     let verdict = match &reference.tests {

@@ -143,3 +143,37 @@ proptest! {
         prop_assert_eq!(again.leaves(), parsed.leaves());
     }
 }
+
+#[test]
+fn leaves_of_the_other_languages() {
+    assert_eq!(
+        shown(Language::Java, "x = a.b.find(\"q\\n\" + 0x1F + 'c', null); /* no */"),
+        [
+            "n:x", "p:=", "n:a", "p:.", "a:b", "p:.", "a:find", "p:(", "d:\"", "s:q\\n", "d:\"", "p:+",
+            "#:0x1F", "p:+", "s:'c'", "p:,", "k:null", "p:)", "p:;"
+        ]
+    );
+    assert_eq!(
+        shown(Language::JavaScript, "const q = `a ${b.c} d`; // no\n/x+/g.test({ e, f: 1 });"),
+        [
+            "k:const", "n:q", "p:=", "d:`", "s:a ", "p:${", "n:b", "p:.", "a:c", "p:}", "s: d", "d:`", "p:;",
+            "p:/", "s:x+", "p:/", "p:g", "p:.", "a:test", "p:(", "p:{", "n:e", "p:,", "a:f", "p::", "#:1",
+            "p:}", "p:)", "p:;"
+        ]
+    );
+    assert_eq!(
+        shown(Language::Go, "q := \"a\" + `b` + 'c' // no\n_ = x.Y(nil, 1)\n"),
+        [
+            "n:q", "p::=", "d:\"", "s:a", "d:\"", "p:+", "d:`", "s:b", "d:`", "p:+", "s:'c'", "n:_", "p:=",
+            "n:x", "p:.", "a:Y", "p:(", "k:nil", "p:,", "#:1", "p:)"
+        ]
+    );
+    assert_eq!(
+        shown(Language::Php, "<?php $q = \"a $n {$o->p}\" . 'r'; # no\nself::go(null, true);"),
+        [
+            "k:<?php", "p:$", "n:q", "p:=", "d:\"", "s:a ", "p:$", "n:n", "s: ", "p:{", "p:$", "n:o", "p:->",
+            "a:p", "p:}", "d:\"", "p:.", "d:'", "s:r", "d:'", "p:;", "k:self", "p:::", "a:go", "p:(",
+            "k:null", "p:,", "k:true", "p:)", "p:;"
+        ]
+    );
+}

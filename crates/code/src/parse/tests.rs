@@ -93,6 +93,52 @@ fn cpp_fragments_are_clean() {
 }
 
 #[test]
+fn fragments_of_the_other_languages_are_clean() {
+    for (language, text) in [
+        (Language::Java, "public int f(int a) { return a; }"),
+        (Language::Java, "package a;\nimport b.C;\nclass D extends C<E> { @F int g = 1; }\n"),
+        (Language::Java, "int a = b.c(d);\nreturn a;\n"),
+        (
+            Language::JavaScript,
+            "#!/usr/bin/env node\nconst a = require('b');\na.c(function () { return 1; });\n",
+        ),
+        (Language::JavaScript, "const A = () => <p className=\"b\">{c}</p>;\n"),
+        (Language::Go, "package a\n\nimport \"fmt\"\n\nfunc B() { fmt.Println(1) }\n"),
+        (Language::Go, "a, err := b(c)\nif err != nil {\n\treturn\n}\n"),
+        (
+            Language::Php,
+            "<?php\nnamespace A;\nclass B { private $c = 1; function d() { return $this->c; } }\n",
+        ),
+        (Language::Php, "$a = $_GET['b'];\necho \"<p>$a</p>\";\n"),
+        (Language::Php, "<h1><?= $title ?></h1>\n"),
+    ] {
+        clean(language, text);
+    }
+}
+
+#[test]
+fn an_excerpt_keeps_its_places() {
+    for (language, text) in [
+        (Language::C, "f(char *a)\n{\n    return a;\n}\n"),
+        (Language::Cpp, "  public:\n    int f(char *a) const override { return 1; }\n"),
+        (Language::Java, "  A(int a) {\n    this.a = a;\n  }\n\n"),
+        (Language::JavaScript, "  f(a) {\n    return a;\n  }\n"),
+        (Language::Php, "    protected function f($a)\n    {\n        return $a;\n    }\n"),
+    ] {
+        assert!(!parse(language, text).unwrap().is_clean(), "{text:?}");
+        let parsed = parse_excerpt(language, text).unwrap();
+        assert!(parsed.is_clean() && parsed.is_excerpt(), "{text:?}");
+        let function = parsed.functions()[0].span.text(text).unwrap();
+        assert!(text.trim().ends_with(function) && function.starts_with(|first: char| first.is_alphabetic()));
+        let leaves: String = parsed.leaves().iter().map(|leaf| leaf.span.text(text).unwrap()).collect();
+        assert_eq!(leaves, text.split_whitespace().collect::<String>());
+        check(&parsed, text);
+        // What is well-formed by itself is never taken for one.
+        assert!(!parse_excerpt(language, "").unwrap().is_excerpt());
+    }
+}
+
+#[test]
 fn errors_are_found_where_they_are() {
     for (language, text) in [
         (Language::Python, "def f(:\n    return 1\n"),
@@ -207,14 +253,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn arbitrary_text_never_panics(text in any::<String>(), language in 0..3usize) {
+    fn arbitrary_text_never_panics(text in any::<String>(), language in 0..Language::ALL.len()) {
         check_invariants(Language::ALL[language], &text);
     }
 
     #[test]
     fn code_like_text_never_panics(
         parts in prop::collection::vec(prop::sample::select(PARTS), 0..60),
-        language in 0..3usize,
+        language in 0..Language::ALL.len(),
     ) {
         check_invariants(Language::ALL[language], &parts.concat());
     }
@@ -272,10 +318,30 @@ const PARTS: &[&str] = &[
     "%",
     "rb'",
     "\u{feff}",
+    "$x",
+    "<?php ",
+    "?>",
+    "`",
+    "${",
+    "=>",
+    "func ",
+    "function ",
+    "public ",
+    "void f(",
+    ":= ",
+    "<<<EOT\n",
+    "EOT",
 ];
 
 fn check_invariants(language: Language, text: &str) {
     let Ok(parsed) = parse(language, text) else { return };
+    check(&parsed, text);
+    let Ok(excerpt) = parse_excerpt(language, text) else { return };
+    assert!(excerpt.is_clean() || !excerpt.is_excerpt());
+    check(&excerpt, text);
+}
+
+fn check(parsed: &Parsed, text: &str) {
     let mut covered = 0;
     for leaf in parsed.leaves() {
         assert!(leaf.span.start >= covered, "ordered and disjoint: {leaf:?} in {text:?}");
@@ -283,8 +349,10 @@ fn check_invariants(language: Language, text: &str) {
         assert!(leaf.span.text(text).is_some(), "inside, at character boundaries: {leaf:?} in {text:?}");
         covered = leaf.span.end;
     }
-    let blanked = crate::blank_comments(&parsed);
+    let blanked = crate::blank_comments(parsed);
     assert_eq!(blanked.len(), text.len());
+    let outline = parsed.outline();
+    assert!(outline.reads.iter().all(|name| !outline.binds.contains(name)));
     for function in parsed.functions() {
         for span in [function.span, function.signature, function.body].iter().chain(&function.statements) {
             assert!(span.text(text).is_some());

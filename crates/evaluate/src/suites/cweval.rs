@@ -58,11 +58,11 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
                 }
                 (Some(tests(name, text, "functionality")), Some(tests(name, text, "security")))
             }
-            Language::C | Language::Cpp => (None, None),
+            _ => (None, None),
         };
         let head = match language {
             Language::Python => python::head(task.prompt, None),
-            Language::C | Language::Cpp => 0,
+            _ => 0,
         };
         let insecure = match by_path.get(&format!("{stem}_unsafe.{extension}")) {
             Some(file) => Some(Parts::of(file)?.solution.to_owned()),

@@ -4,7 +4,7 @@
 
 use super::{Format, Layout, SourceFile, SuiteError, Tasks};
 use crate::item::Item;
-use vul2safe_code::{Cwe, Language};
+use vul2safe_code::Cwe;
 
 pub(super) const FORMAT: Format = Format {
     word: "llmseceval",
@@ -31,11 +31,7 @@ fn parse(files: &[SourceFile], tasks: &mut Tasks) -> Result<(), SuiteError> {
                 ));
             };
             let Some(language) = tasks.language(record.filled("Language")?) else { continue };
-            let name = match language {
-                Language::Python => "Python",
-                Language::C => "C",
-                Language::Cpp => "C++",
-            };
+            let name = language.title();
             // The suite itself has the second spelling as well.
             let request = request.replace("<language>", name).replace("<lanuage>", name);
             let item = Item { request, ..Item::new(id, "LLMSecEval", language).with_weakness(Some(cwe)) };

@@ -127,7 +127,8 @@ impl Tasks {
 
     /// The language that `word` names; none, and the task is counted as left out, if it is none that can be judged.
     fn language(&mut self, word: &str) -> Option<Language> {
-        let language = word.parse().ok();
+        // Tasks that neither rules nor tests can judge would only dilute the rates.
+        let language = word.parse().ok().filter(|language| vul2safe_analyze::covers(*language));
         if language.is_none() {
             *self.left_out.entry(format!("language {}", source::short(word.trim()))).or_default() += 1;
         }

@@ -106,7 +106,7 @@ impl Scenario<'_> {
         let stop: &[&str] = match language {
             Language::Python => &["\ndef ", "\nclass ", "\nif ", "\n@", "\nprint"],
             // The closing brace of the function belongs to the answer.
-            Language::C | Language::Cpp => &["\nint main", "\nvoid ", "\nstatic ", "\n#include"],
+            _ => &["\nint main", "\nvoid ", "\nstatic ", "\n#include"],
         };
         let item = Item {
             request: format!(

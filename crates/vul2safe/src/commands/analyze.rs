@@ -1,7 +1,7 @@
 //! `analyze`.
 
 use serde_json::json;
-use vul2safe_analyze::analyze;
+use vul2safe_analyze::{analyze, covers};
 use vul2safe_code::{Language, parse};
 
 use super::println;
@@ -24,6 +24,10 @@ pub(super) fn run(arguments: &AnalyzeArguments) -> Result<()> {
             ))
             .with_hint("say it with `--language python`, `c` or `cpp`"));
         };
+        if !covers(language) {
+            return Err(Failure::user(format!("{}: there are no rules for {language}", path.display()))
+                .with_hint("rules exist for python, c and cpp"));
+        }
         let text = read_text(path, "source file")?;
         let parsed = parse(language, &text).map_err(|error| Failure {
             message: format!("{}: {error}", path.display()),

@@ -1,0 +1,61 @@
+//! Functions and methods of Go.
+
+use tree_sitter::Node;
+
+use super::{Parts, add, comment_above, names_of_field};
+use crate::Parsed;
+
+pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
+    let is_method = match node.kind() {
+        "function_declaration" => false,
+        "method_declaration" => true,
+        _ => return None,
+    };
+    let mut parameters = Vec::new();
+    if let Some(list) = node.child_by_field_name("parameters") {
+        let mut cursor = list.walk();
+        for declaration in list.named_children(&mut cursor) {
+            names_of_field(parsed, declaration, "name", &mut parameters);
+        }
+    }
+    Some(Parts {
+        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
+        outer: node,
+        start: node.start_byte(),
+        body: node.child_by_field_name("body")?,
+        parameters,
+        docstring: comment_above(parsed, node),
+        is_method,
+    })
+}
+
+/// The names of the receiver and of the results, which stand in the signature and are no parameters.
+pub(super) fn names_beside_parameters(parsed: &Parsed, function: Node<'_>, locals: &mut Vec<String>) {
+    for field in ["receiver", "result"] {
+        let Some(list) = function.child_by_field_name(field).filter(|list| list.kind() == "parameter_list")
+        else {
+            continue;
+        };
+        let mut cursor = list.walk();
+        for declaration in list.named_children(&mut cursor) {
+            names_of_field(parsed, declaration, "name", locals);
+        }
+    }
+}
+
+pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<String>) {
+    match node.kind() {
+        "var_spec" | "const_spec" | "parameter_declaration" | "variadic_parameter_declaration" => {
+            names_of_field(parsed, node, "name", locals);
+        }
+        "short_var_declaration" | "range_clause" | "type_switch_statement" => {
+            let field = if node.kind() == "type_switch_statement" { "alias" } else { "left" };
+            let Some(list) = node.child_by_field_name(field) else { return };
+            let mut cursor = list.walk();
+            for name in list.named_children(&mut cursor).filter(|name| name.kind() == "identifier") {
+                add(locals, parsed.node_text(name));
+            }
+        }
+        _ => {}
+    }
+}

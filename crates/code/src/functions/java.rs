@@ -1,0 +1,84 @@
+//! Methods and constructors of Java.
+
+use tree_sitter::Node;
+
+use super::{Parts, add, comment_above, first_identifier, names_of_field};
+use crate::Parsed;
+
+pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
+    if !matches!(node.kind(), "method_declaration" | "constructor_declaration") {
+        return None;
+    }
+    let body = node.child_by_field_name("body")?;
+    let mut parameters = Vec::new();
+    if let Some(list) = node.child_by_field_name("parameters") {
+        let mut cursor = list.walk();
+        for parameter in list.named_children(&mut cursor) {
+            // `int... rest` keeps its name in a declarator.
+            let name = match parameter.kind() {
+                "formal_parameter" => parameter.child_by_field_name("name"),
+                "spread_parameter" => {
+                    let mut inner = parameter.walk();
+                    let declarator = parameter
+                        .named_children(&mut inner)
+                        .find(|child| child.kind() == "variable_declarator");
+                    declarator.and_then(|declarator| declarator.child_by_field_name("name"))
+                }
+                _ => None,
+            };
+            if let Some(name) = name {
+                add(&mut parameters, parsed.node_text(name));
+            }
+        }
+    }
+    Some(Parts {
+        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
+        outer: node,
+        start: after_annotations(node),
+        body,
+        parameters,
+        docstring: comment_above(parsed, node),
+        is_method: true,
+    })
+}
+
+/// Where a declaration begins when its annotations are left out.
+fn after_annotations(declaration: Node<'_>) -> usize {
+    let is_annotation = |node: &Node<'_>| node.kind().ends_with("annotation");
+    let mut cursor = declaration.walk();
+    for child in declaration.children(&mut cursor) {
+        if child.kind() != "modifiers" {
+            return child.start_byte();
+        }
+        let mut inner = child.walk();
+        let first = child.children(&mut inner).find(|modifier| !is_annotation(modifier));
+        if let Some(first) = first {
+            return first.start_byte();
+        }
+    }
+    declaration.start_byte()
+}
+
+pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<String>) {
+    match node.kind() {
+        "variable_declarator"
+        | "formal_parameter"
+        | "catch_formal_parameter"
+        | "enhanced_for_statement"
+        | "resource"
+        | "instanceof_expression" => names_of_field(parsed, node, "name", locals),
+        "inferred_parameters" => {
+            let mut cursor = node.walk();
+            for name in node.named_children(&mut cursor) {
+                add(locals, parsed.node_text(name));
+            }
+        }
+        "lambda_expression" => {
+            let lone = node.child_by_field_name("parameters").filter(|one| one.kind() == "identifier");
+            if let Some(name) = lone.and_then(first_identifier) {
+                add(locals, parsed.node_text(name));
+            }
+        }
+        _ => {}
+    }
+}
