@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use vul2safe_code::Span;
+use vul2safe_code::{Cwe, Language, Span};
 use vul2safe_corpus::{
     CorpusError, Evidence, LabelledSpan, Prompt, Repair, RepairPair, Side, SourceId, SpanOrigin,
     VulnerabilityRecord, check_pair, content_hash, diff_spans,
@@ -18,7 +18,7 @@ use crate::desk::{Desk, Failure, evidence};
 use crate::parallel::{Slots, on_threads};
 use crate::quotes::locate;
 use crate::teacher::{Analysis, Unanswered};
-use crate::{Ballot, Draft, RepairConfig, Teacher, confidence, leak_checks};
+use crate::{Ballot, Draft, Proposal, RepairConfig, Teacher, confidence, leak_checks};
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,18 @@ pub struct Rejection {
     pub confidence: Option<f64>,
     /// The checks made on it.
     pub evidence: Vec<Evidence>,
+    /// The record's language; files from before this was kept have none of the following.
+    #[serde(default)]
+    pub language: Option<Language>,
+    /// The record's weaknesses.
+    #[serde(default)]
+    pub cwe: Vec<Cwe>,
+    /// The record's code.
+    #[serde(default)]
+    pub vulnerable: String,
+    /// The proposal that came furthest, in its last revision.
+    #[serde(default)]
+    pub proposal: Option<Proposal>,
 }
 
 /// Why a record gave no pair.
@@ -188,6 +200,7 @@ fn make_pair(
         detail,
         confidence: Some(confidence),
         evidence: evidence(ballots),
+        proposal: Some(draft.proposal()),
     };
     if draft.function_before.is_none() != draft.function_after.is_none() {
         let why = "one side is a function and the other is not: nothing can ask for both";

@@ -17,6 +17,7 @@ pub(crate) struct Failure {
     pub detail: String,
     pub confidence: Option<f64>,
     pub evidence: Vec<Evidence>,
+    pub proposal: Option<Proposal>,
 }
 
 /// Those who decide on a record.
@@ -50,6 +51,7 @@ impl Desk<'_> {
             },
             confidence: None,
             evidence: Vec::new(),
+            proposal: None,
         });
         Ok(Decision::Rejected(Rejection {
             source: record.source.clone(),
@@ -58,6 +60,10 @@ impl Desk<'_> {
             detail: failure.detail,
             confidence: failure.confidence,
             evidence: failure.evidence,
+            language: Some(record.language),
+            cwe: record.cwe.clone(),
+            vulnerable: record.vulnerable.clone(),
+            proposal: failure.proposal,
         }))
     }
 
@@ -83,6 +89,7 @@ impl Desk<'_> {
                         detail: error.to_string(),
                         confidence: None,
                         evidence: Vec::new(),
+                        proposal: Some(proposal),
                     };
                 }
             };
@@ -95,7 +102,7 @@ impl Desk<'_> {
             let refused = ballots.iter().any(|ballot| ballot.fatal.is_some());
             // Judges cost the most: what is refused already, or may still be mended, does not come before them.
             let failure = if refused {
-                verdict(&ballots, config)
+                verdict(&draft, &ballots, config)
             } else if objects(&criticism, &ballots) && !is_last {
                 None
             } else {
@@ -147,7 +154,7 @@ impl Desk<'_> {
         ballots: &mut Vec<Ballot>,
     ) -> Result<Result<RepairPair, Failure>, Unanswered> {
         ballots.extend(count_votes(draft, self.teacher.judge(draft, analysis)?));
-        match verdict(ballots, self.config) {
+        match verdict(draft, ballots, self.config) {
             Some(failure) => Ok(Err(failure)),
             None => finish(draft, analysis, ballots, self.teacher, self.config),
         }
@@ -186,7 +193,7 @@ pub(crate) fn evidence(ballots: &[Ballot]) -> Vec<Evidence> {
 }
 
 /// The reason to refuse, if there is one: the first fatal failure, else too little confidence.
-fn verdict(ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
+fn verdict(draft: &Draft, ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
     let confidence = confidence(ballots);
     let fatal = ballots.iter().find_map(|ballot| Some((ballot.fatal?, ballot)));
     let (reason, detail) = match fatal {
@@ -203,5 +210,11 @@ fn verdict(ballots: &[Ballot], config: &RepairConfig) -> Option<Failure> {
         }
         None => return None,
     };
-    Some(Failure { reason, detail, confidence: Some(confidence), evidence: evidence(ballots) })
+    Some(Failure {
+        reason,
+        detail,
+        confidence: Some(confidence),
+        evidence: evidence(ballots),
+        proposal: Some(draft.proposal()),
+    })
 }

@@ -70,6 +70,11 @@ impl Draft {
         })
     }
 
+    /// What was proposed.
+    pub(crate) fn proposal(&self) -> Proposal {
+        Proposal { secure: self.secure.clone(), by: self.by.clone() }
+    }
+
     /// Whether neither side has a function: then the whole code is what is asked for.
     pub(crate) fn is_fragment(&self) -> bool {
         self.function_before.is_none() && self.function_after.is_none()

@@ -1,5 +1,6 @@
 //! What a teacher does. It may be a language model or, as [`crate::OfflineTeacher`], plain code.
 
+use serde::{Deserialize, Serialize};
 use vul2safe_code::Cwe;
 use vul2safe_corpus::{Evidence, Prompt, VulnerabilityRecord};
 
@@ -97,7 +98,7 @@ impl From<Vec<Proposal>> for Proposals {
 }
 
 /// A repaired text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// The whole repaired code.
     pub secure: String,

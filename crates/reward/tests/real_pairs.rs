@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use support::pair;
-use vul2safe_code::{Cwe, Language, Parsed, parse};
+use vul2safe_code::{Cwe, Language, Parsed};
 use vul2safe_corpus::{ReadLimits, Source, VulnerabilityRecord, read};
 use vul2safe_reward::{
     Outcome, Patterns, RewardConfig, Score, Sign, find_evidence, intent_kept, score_answer,
@@ -41,10 +41,12 @@ fn known(records: Vec<VulnerabilityRecord>) -> Vec<Known> {
             continue;
         }
         let pair = pair(&record.id, record.language, &record.vulnerable, &secure);
+        let patterns = Patterns::of_pair(&pair).unwrap();
+        // As an answer to the record's own prompts is parsed.
         all.push(Known {
-            vulnerable: parse(record.language, &record.vulnerable).unwrap(),
-            secure: parse(record.language, &secure).unwrap(),
-            patterns: Patterns::of_pair(&pair).unwrap(),
+            vulnerable: patterns.parse_answer(record.language, &record.vulnerable).unwrap(),
+            secure: patterns.parse_answer(record.language, &secure).unwrap(),
+            patterns,
             record,
         });
     }

@@ -149,7 +149,7 @@ pub enum DataCommand {
     Build(BuildArguments),
     /// Show pairs with their spans coloured, their checks and their prompts.
     Show(ShowArguments),
-    /// Write one HTML file to browse pairs, spans, checks, prompts and what was rejected.
+    /// Write one HTML file to browse pairs, spans, checks, prompts, dialogues and what was rejected.
     Report(DataReportArguments),
     /// Check a PrimeVul+ file: schema, spans, hashes, splits.
     Check(CheckArguments),
@@ -245,6 +245,9 @@ pub struct ShowArguments {
     /// Show what was rejected instead, from the file that `data build` leaves beside its pairs.
     #[arg(long)]
     pub rejected: bool,
+    /// Show in full what was said to and by the language models about it, where there were any.
+    #[arg(long, conflicts_with = "json")]
+    pub dialogue: bool,
     /// How many pairs to show.
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub limit: usize,

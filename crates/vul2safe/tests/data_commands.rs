@@ -157,6 +157,14 @@ fn a_report_holds_everything_and_runs_nothing_of_it() {
     }
     let shown = run(path, &["data", "show", "plus.jsonl", "--rejected"]);
     assert!(shown.contains("<b>three") && shown.contains("rejected: "), "{shown}");
+    // With the code on both sides, and chosen by weakness.
+    assert!(shown.contains("\nvulnerable\n") && shown.contains("\nproposed\n"), "{shown}");
+    assert!(page.contains("<h4>proposed by upstream</h4>"), "the proposal is there too");
+    refused(
+        &vul2safe(path, &["data", "show", "plus.jsonl", "--rejected", "--cwe", "CWE-1"]),
+        &["none of the 1"],
+    );
+    refused(&vul2safe(path, &["data", "show", "plus.jsonl", "--dialogue"]), &["no dialogue", "[teacher]"]);
     let json = run(path, &["data", "show", "plus.jsonl", "--rejected", "--json"]);
     assert!(serde_json::from_str::<Value>(&json).is_ok_and(|row| row["reason"].is_string()), "{json}");
     fs::remove_file(path.join("plus.rejected.jsonl")).expect("it was there");

@@ -67,6 +67,16 @@ fn a_record_without_a_fix_gets_one_and_a_used_up_budget_goes_on_later() {
 
     succeeded(&vul2safe(folder.path(), &build));
     assert_eq!(server.call_count(), 12, "all of it was known");
+
+    // What was said can be read again, in a line each, in full, and on the page.
+    let shown = succeeded(&vul2safe(folder.path(), &["data", "show", "plus.jsonl"]));
+    assert!(shown.contains("dialogue (in full") && shown.contains("criticise · scripted-1"), "{shown}");
+    assert!(!shown.contains("[system]"), "{shown}");
+    let shown = succeeded(&vul2safe(folder.path(), &["data", "show", "plus.jsonl", "--dialogue"]));
+    assert!(shown.contains("[system]") && shown.contains("The name becomes a part of the query."), "{shown}");
+    succeeded(&vul2safe(folder.path(), &["data", "report", "plus.jsonl"]));
+    let page = fs::read_to_string(folder.path().join("plus.html")).expect("a page");
+    assert!(page.contains("<h4>dialogue</h4>") && page.contains("The name becomes a part of the query."));
 }
 
 #[test]

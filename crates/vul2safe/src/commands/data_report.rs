@@ -1,14 +1,16 @@
-//! `data report`: one HTML file that needs nothing else, to browse pairs and what was rejected.
+//! `data report`: one HTML file that needs nothing else, to browse pairs, what was said about them, and what was rejected.
 //!
 //! Everything from the data is escaped, and the page's own policy forbids it to load anything.
 
 use std::path::Path;
 
-use vul2safe_corpus::{RepairPair, Side, bar_chart, counts, license_of, read_primevul_plus};
+use vul2safe_corpus::{LabelledSpan, RepairPair, Side, bar_chart, counts, license_of, read_primevul_plus};
+use vul2safe_llm::TranscriptLine;
 use vul2safe_repair::Rejection;
 use vul2safe_run::write_atomic;
 
-use super::show::rejected_beside;
+use super::beside::{self, Dialogues, headline};
+use super::show::spans_of;
 use super::{check_output, println};
 use crate::cli::DataReportArguments;
 use crate::failure::Result;
@@ -42,14 +44,21 @@ field.addEventListener('input', () => {\n\
 
 pub(super) fn run(arguments: &DataReportArguments) -> Result<()> {
     let pairs = read_primevul_plus(&arguments.data)?;
-    let rejected = rejected_beside(&arguments.data)?.unwrap_or_default();
+    let rejected = beside::rejected(&arguments.data)?.unwrap_or_default();
     let out = arguments.out.clone().unwrap_or_else(|| arguments.data.with_extension("html"));
     check_output(&out, &arguments.data)?;
-    write_atomic(&out, page(&arguments.data, &pairs, &rejected, arguments.limit).as_bytes())?;
+    let dialogues = Dialogues::beside(&arguments.data);
+    write_atomic(&out, page(&arguments.data, &pairs, &rejected, &dialogues, arguments.limit)?.as_bytes())?;
     println(&out.display().to_string())
 }
 
-fn page(data: &Path, pairs: &[RepairPair], rejected: &[Rejection], limit: usize) -> String {
+fn page(
+    data: &Path,
+    pairs: &[RepairPair],
+    rejected: &[Rejection],
+    dialogues: &Dialogues,
+    limit: usize,
+) -> Result<String> {
     let title = data.file_name().unwrap_or_default().to_string_lossy();
     let mut page = format!("{HEAD}<title>{0}</title>\n</head>\n<body>\n<h1>{0}</h1>\n", escaped(&title));
     let prompts: usize = pairs.iter().map(|pair| pair.prompts.len()).sum();
@@ -75,12 +84,16 @@ fn page(data: &Path, pairs: &[RepairPair], rejected: &[Rejection], limit: usize)
     }
     page.push_str("</div>\n<input id=\"search\" type=\"search\" placeholder=\"Search: id, CWE, code, reason\" aria-label=\"Search\">\n");
     page.push_str(&heading("Pairs", pairs.len(), limit));
-    pairs.iter().take(limit).for_each(|pair| page.push_str(&pair_item(pair)));
+    for pair in pairs.iter().take(limit) {
+        page.push_str(&pair_item(pair, &dialogues.about(&pair.id)?));
+    }
     page.push_str(&heading("Rejected", rejected.len(), limit));
-    rejected.iter().take(limit).for_each(|rejection| page.push_str(&rejected_item(rejection)));
+    for rejection in rejected.iter().take(limit) {
+        page.push_str(&rejected_item(rejection, &dialogues.about(&rejection.id)?));
+    }
     page.push_str(SCRIPT);
     page.push_str("</body>\n</html>\n");
-    page
+    Ok(page)
 }
 
 fn heading(title: &str, all: usize, limit: usize) -> String {
@@ -88,7 +101,7 @@ fn heading(title: &str, all: usize, limit: usize) -> String {
     format!("<h2>{title}: {all}{shown}</h2>\n")
 }
 
-fn pair_item(pair: &RepairPair) -> String {
+fn pair_item(pair: &RepairPair, exchanges: &[TranscriptLine]) -> String {
     let cwe: Vec<String> = pair
         .cwe
         .iter()
@@ -119,11 +132,8 @@ fn pair_item(pair: &RepairPair) -> String {
         }
     }
     item.push_str("</table>\n<div class=\"sides\">\n");
-    for (side, code, title) in
-        [(Side::Vulnerable, &pair.vulnerable, "vulnerable"), (Side::Secure, &pair.secure, "secure")]
-    {
-        item.push_str(&format!("<div><h4>{title}</h4><pre>{}</pre></div>\n", marked(pair, side, code)));
-    }
+    item.push_str(&side("vulnerable", &pair.vulnerable, Side::Vulnerable, &pair.spans));
+    item.push_str(&side("secure", &pair.secure, Side::Secure, &pair.spans));
     item.push_str("</div>\n");
     item.push_str(&evidence(&pair.evidence));
     item.push_str("<h4>implicit prompts</h4>\n");
@@ -134,13 +144,36 @@ fn pair_item(pair: &RepairPair) -> String {
             escaped(&prompt.request())
         ));
     }
+    item.push_str(&dialogue(exchanges));
     item.push_str("</details>\n");
     item
 }
 
+fn side(title: &str, code: &str, wanted: Side, spans: &[LabelledSpan]) -> String {
+    format!("<div><h4>{title}</h4><pre>{}</pre></div>\n", marked(spans, wanted, code))
+}
+
+/// What was said about a record, folded up.
+fn dialogue(exchanges: &[TranscriptLine]) -> String {
+    if exchanges.is_empty() {
+        return String::new();
+    }
+    let mut section = "<h4>dialogue</h4>\n".to_owned();
+    for exchange in exchanges {
+        section.push_str(&format!("<details><summary>{}</summary>\n", escaped(&headline(exchange))));
+        let said = exchange.messages.iter().map(|message| (word(&message.role), &message.content));
+        let reasoning = exchange.reasoning.iter().map(|reasoning| ("reasoning".to_owned(), reasoning));
+        for (who, words) in said.chain(reasoning).chain([("answer".to_owned(), &exchange.answer)]) {
+            section.push_str(&format!("<p><b>{who}</b></p><pre>{}</pre>\n", escaped(words)));
+        }
+        section.push_str("</details>\n");
+    }
+    section
+}
+
 /// The code with its spans marked; hovering shows the reason. Of spans that overlap the first goes on.
-fn marked(pair: &RepairPair, side: Side, code: &str) -> String {
-    let mut spans: Vec<_> = pair.spans.iter().filter(|span| span.side == side).collect();
+fn marked(spans: &[LabelledSpan], side: Side, code: &str) -> String {
+    let mut spans: Vec<_> = spans.iter().filter(|span| span.side == side).collect();
     spans.sort_by_key(|span| (span.start, span.end));
     let (mut out, mut position) = (String::new(), 0);
     for span in spans {
@@ -162,16 +195,31 @@ fn marked(pair: &RepairPair, side: Side, code: &str) -> String {
     out
 }
 
-fn rejected_item(rejection: &Rejection) -> String {
-    let confidence =
-        rejection.confidence.map_or_else(String::new, |value| format!(" · confidence {value:.3}"));
-    format!(
-        "<details class=\"item\"><summary><b>{}</b><span>{}{confidence}</span></summary>\n<p>{}</p>\n{}</details>\n",
+fn rejected_item(rejection: &Rejection, exchanges: &[TranscriptLine]) -> String {
+    let mut words = vec![rejection.reason.to_string()];
+    words.extend(rejection.language.map(|language| language.to_string()));
+    words.extend(rejection.cwe.iter().map(ToString::to_string));
+    words.extend(rejection.confidence.map(|value| format!("confidence {value:.3}")));
+    let mut item = format!(
+        "<details class=\"item\"><summary><b>{}</b><span>{}</span></summary>\n<p>{}</p>\n",
         escaped(&rejection.id),
-        escaped(&rejection.reason.to_string()),
-        escaped(&rejection.detail),
-        evidence(&rejection.evidence)
-    )
+        escaped(&words.join(" · ")),
+        escaped(&rejection.detail)
+    );
+    let spans = spans_of(rejection);
+    if !rejection.vulnerable.is_empty() {
+        item.push_str("<div class=\"sides\">\n");
+        item.push_str(&side("vulnerable", &rejection.vulnerable, Side::Vulnerable, &spans));
+        if let Some(proposal) = &rejection.proposal {
+            let title = format!("proposed by {}", escaped(&proposal.by));
+            item.push_str(&side(&title, &proposal.secure, Side::Secure, &spans));
+        }
+        item.push_str("</div>\n");
+    }
+    item.push_str(&evidence(&rejection.evidence));
+    item.push_str(&dialogue(exchanges));
+    item.push_str("</details>\n");
+    item
 }
 
 fn evidence(checks: &[vul2safe_corpus::Evidence]) -> String {

@@ -10,7 +10,7 @@ use vul2safe_corpus::{
     read_primevul_plus, rl_rows, sft_rows, write_hub, write_primevul_plus, write_primevul_plus_parquet,
 };
 
-use super::show::rejected_beside;
+use super::beside;
 use super::{check_output, println};
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::failure::{Failure, Result, read_text};
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<()> {
         ExportFormat::Chat => write_lines(out, &rows(&pairs, chat_rows))?,
         ExportFormat::Rl => write_lines(out, &rows(&pairs, rl_rows))?,
         ExportFormat::Hub => {
-            let rejected = rejected_beside(&arguments.data)?.unwrap_or_default();
+            let rejected = beside::rejected(&arguments.data)?.unwrap_or_default();
             let rejected = counts(rejected.iter().map(|rejection| rejection.reason.to_string()));
             let facts = CardFacts { title: arguments.title.clone(), rejected, left_out };
             write_hub(out, &pairs, &facts)?;

@@ -1,6 +1,7 @@
 //! What each word on the command line does. Data goes to stdout, everything else to stderr.
 
 mod analyze;
+mod beside;
 mod build;
 mod check;
 mod data_report;
