@@ -100,7 +100,8 @@ pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
 }
 
 /// As [`parse`], for a text that was cut out of a file. Where it is not well-formed by itself, what the cut took away is
-/// put around it (the class around a method, the object around a member, the return type on the line above a C function),
+/// put around it (the class around a method, the object around a member, the return type on the line above a C function, the
+/// function around C statements),
 /// and if that makes it well-formed, the tree is that one: the nodes of what was added have no width, and all other spans
 /// refer to the text as it was given.
 ///
@@ -139,8 +140,9 @@ fn surroundings(language: Language) -> &'static [(&'static str, &'static str)] {
     match language {
         // A method keeps its `self` and parses anywhere; Go has no classes.
         Language::Python | Language::Go => &[],
-        Language::C => &[("int ", "")],
-        Language::Cpp => &[("int ", ""), ("class A {", "};")],
+        // Some statements can only be told from declarations inside a function.
+        Language::C => &[("int ", ""), ("void f() {", "}")],
+        Language::Cpp => &[("int ", ""), ("class A {", "};"), ("void f() {", "}")],
         Language::Java | Language::Php => &[("class A {", "}")],
         Language::JavaScript => &[("class A {", "}"), ("({", "})")],
     }

@@ -47,7 +47,10 @@ impl Parsed {
     pub fn functions(&self) -> Vec<Function> {
         let mut functions = Vec::new();
         Parsed::walk(self.root(), |node| {
-            if let Some(function) = describe(self, node) {
+            // The function that only was put around an excerpt is none of the text's.
+            if let Some(function) = describe(self, node)
+                && !(self.is_excerpt() && function.name.is_empty())
+            {
                 functions.push(function);
             }
             true

@@ -24,7 +24,7 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; }\n\
 details { border: 1px solid var(--line); border-radius: 6px; margin: .4rem 0; padding: .4rem .8rem; }\n\
 summary { cursor: pointer; } summary span { opacity: .75; margin-left: .8rem; }\n\
-pre { overflow-x: auto; font-size: 13px; border: 1px solid var(--line); border-radius: 6px; padding: .6rem; tab-size: 4; }\n\
+pre { overflow-x: auto; font-size: 13px; border: 1px solid var(--line); border-radius: 6px; padding: .6rem; tab-size: 4; } pre.words { white-space: pre-wrap; }\n\
 mark { color: inherit; } mark.vulnerable { background: var(--bad); } mark.secure { background: var(--good); }\n\
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem; }\n\
 .sides > div { min-width: 0; } table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top; }\n\
@@ -123,7 +123,7 @@ fn pair_item(pair: &RepairPair, exchanges: &[TranscriptLine]) -> String {
         ("file", pair.file_name.clone()),
         ("licence", Some(license_of(pair).to_owned())),
         ("split", Some(word(&pair.split))),
-        ("repaired by", Some(format!("{}, {} rounds", pair.repair.by, pair.repair.rounds))),
+        ("repaired by", Some(format!("{}, round {}", pair.repair.by, pair.repair.rounds))),
     ];
     item.push_str("<table>\n");
     for (name, value) in facts {
@@ -139,7 +139,7 @@ fn pair_item(pair: &RepairPair, exchanges: &[TranscriptLine]) -> String {
     item.push_str("<h4>implicit prompts</h4>\n");
     for prompt in &pair.prompts {
         item.push_str(&format!(
-            "<p><b>{}</b></p><pre>{}</pre>\n",
+            "<p><b>{}</b></p><pre class=\"words\">{}</pre>\n",
             escaped(&prompt.style),
             escaped(&prompt.request())
         ));
@@ -164,7 +164,7 @@ fn dialogue(exchanges: &[TranscriptLine]) -> String {
         let said = exchange.messages.iter().map(|message| (word(&message.role), &message.content));
         let reasoning = exchange.reasoning.iter().map(|reasoning| ("reasoning".to_owned(), reasoning));
         for (who, words) in said.chain(reasoning).chain([("answer".to_owned(), &exchange.answer)]) {
-            section.push_str(&format!("<p><b>{who}</b></p><pre>{}</pre>\n", escaped(words)));
+            section.push_str(&format!("<p><b>{who}</b></p><pre class=\"words\">{}</pre>\n", escaped(words)));
         }
         section.push_str("</details>\n");
     }
