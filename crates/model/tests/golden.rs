@@ -191,3 +191,54 @@ fn qwen3_matches_transformers() {
 fn llama_matches_transformers() {
     check("llama");
 }
+
+/// Log-probabilities and entropies from given logits, at two temperatures, against veRL's `logprobs_from_logits` and
+/// `entropy_from_logits` (`ppo.json`). Logits are never materialised here: a head whose rows sum to a logit each gives that logit
+/// for a state of ones, which the final norm leaves as it is.
+#[test]
+fn log_probs_and_entropies_of_given_logits() {
+    const WIDTH: usize = 8;
+    let root = std::env::var_os("VUL2SAFE_GOLDEN").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden"),
+        PathBuf::from,
+    );
+    let Ok(text) = std::fs::read(root.join("ppo.json")) else {
+        println!("skipped: ppo.json not found in {}", root.display());
+        return;
+    };
+    let golden: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let golden = &golden["logits"];
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number") as f32;
+    let rows = golden["logits"].as_array().expect("answers").iter().zip(0..).flat_map(|(answer, row)| {
+        answer.as_array().expect("tokens").iter().zip(0..).map(move |(logits, token)| (logits, row, token))
+    });
+    let mut seen = 0;
+    for (logits, row, token) in rows {
+        let logits: Vec<f32> = logits.as_array().expect("logits").iter().map(number).collect();
+        let config = vul2safe_model::Config::new(logits.len(), WIDTH, WIDTH, 1, 2, 1);
+        let model = Model::random(config, 1).expect("a model");
+        for parameter in model.parameters() {
+            if parameter.name().contains("embed_tokens") {
+                let head: Vec<f32> = logits.iter().flat_map(|logit| [logit / WIDTH as f32; WIDTH]).collect();
+                parameter.set(&head).expect("set");
+            }
+        }
+        let hidden = Tensor::ones((1, WIDTH), candle_core::DType::F32, &Device::Cpu).expect("ones");
+        let label = golden["labels"][row][token].as_u64().expect("a label") as u32;
+        for (temperature, log_prob, entropy) in
+            [(1.0, "logprob", Some("entropy")), (0.7, "logprob_temperature_0.7", None)]
+        {
+            let scores = model.score(&hidden, &[0], &[label], temperature).expect("scores");
+            let near = |ours: &Tensor, expected: &serde_json::Value| {
+                let (ours, expected) = (numbers(ours)[0], number(expected));
+                assert!((ours - expected).abs() <= 5e-6 * (1.0 + expected.abs()), "{ours} is not {expected}");
+            };
+            near(&scores.log_prob, &golden[log_prob][row][token]);
+            if let Some(entropy) = entropy {
+                near(&scores.entropy, &golden[entropy][row][token]);
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 24);
+}

@@ -58,6 +58,19 @@ pub enum TrainError {
         /// The configured limit.
         limit: f64,
     },
+    /// The policy went too far from the reference.
+    #[error(
+        "ppo: the policy went too far at update {update}: its divergence from the reference is {value:.4} nats a token, the \
+         limit is {limit:.4}"
+    )]
+    Diverged {
+        /// The update, from 0.
+        update: u64,
+        /// The divergence.
+        value: f64,
+        /// The configured limit.
+        limit: f64,
+    },
     /// Too many answers could not be scored.
     #[error(
         "ppo: {unscored} of {of} answers of update {update} could not be scored; the first because: {why}"
@@ -128,6 +141,9 @@ impl TrainError {
             }
             Self::Collapsed { .. } => {
                 "go back to the last checkpoint with a lower learning rate, a higher kl.coefficient or a higher entropy_coefficient"
+            }
+            Self::Diverged { .. } => {
+                "go back to the last checkpoint with a lower learning rate or a higher kl.coefficient, or raise maximum_kl"
             }
             Self::TooManyUnscored { .. } => {
                 "mend what keeps the scorer from working, or raise maximum_unscored_share if such a loss is expected"

@@ -4,8 +4,8 @@ mod golden;
 
 use serde_json::Value;
 use vul2safe_train::math::{
-    AdaptiveKl, Aggregation, BatchTotals, KlEstimator, PolicyClip, PolicyTokens, ValueTokens, gae, kl,
-    masked_whiten, policy_loss, token_weights, value_loss, weighted_sum,
+    AdaptiveKl, Aggregation, BatchTotals, KlEstimator, PolicyClip, PolicyTokens, ValueTokens, gae,
+    group_advantages, kl, masked_whiten, policy_loss, token_weights, value_loss, weighted_sum,
 };
 
 /// A padded batch, row by row, flattened.
@@ -119,6 +119,18 @@ fn math_equals_verl() {
     let valid = mask.iter().filter(|valid| **valid).count() as f64;
     let clipped = result.clipped.iter().filter(|flag| **flag).count() as f64;
     near("value clip", clipped / valid, &case["clipped_fraction"]);
+
+    let case = &golden["grpo"];
+    let (mut answers, mut groups) = (Vec::new(), Vec::new());
+    for (row, name) in mask.chunks(width).zip(case["groups"].as_array().unwrap()) {
+        let start = answers.len() * width;
+        answers.push((0..width).filter(|place| row[*place]).map(|place| rewards[start + place]).collect());
+        groups.push(usize::from(name.as_str() == Some("b")));
+    }
+    let mut advantages = group_advantages(&answers, &groups).concat().into_iter();
+    let padded: Vec<f32> =
+        mask.iter().map(|valid| if *valid { advantages.next().unwrap() } else { 0.0 }).collect();
+    close("grpo", &padded, &flat(&case["advantages"]));
 
     let case = &golden["adaptive_kl"];
     let controller =

@@ -10,6 +10,7 @@
 
 mod advantage;
 mod aggregate;
+mod group;
 mod kl;
 mod policy;
 mod statistics;
@@ -17,8 +18,9 @@ mod value;
 
 pub use advantage::{Advantages, gae};
 pub use aggregate::{Aggregation, BatchTotals, token_weights, weighted_sum};
+pub use group::{group_advantages, group_token_advantages};
 pub use kl::{AdaptiveKl, KlEstimator, kl, kl_gradient};
-pub use policy::{PolicyClip, PolicyLoss, PolicyTokens, policy_loss};
+pub use policy::{PolicyClip, PolicyLoss, PolicyTokens, policy_loss, policy_loss_by};
 pub use statistics::{explained_variance, masked_mean, masked_whiten};
 pub use value::{ValueLoss, ValueTokens, value_loss};
 

@@ -39,6 +39,8 @@ pub struct PolicyLoss {
     pub clipped: Vec<bool>,
     /// Tokens with a negative advantage at which the dual clip cut the loss.
     pub dual_clipped: Vec<bool>,
+    /// Size of the gradient that a clip took away; 0 where none did.
+    pub lost: Vec<f32>,
 }
 
 /// PPO's clipped surrogate with separate bounds and dual clip.
@@ -47,6 +49,12 @@ pub struct PolicyLoss {
 /// `max(−Â ρ, −Â clip(ρ, 1−ε_low, 1+ε_high))`, and for `Â < 0` at most `−c Â`. Source: veRL 0.9.1
 /// `core_algos.compute_policy_loss_vanilla`.
 pub fn policy_loss(tokens: &PolicyTokens<'_>, clip: PolicyClip) -> PolicyLoss {
+    policy_loss_by(tokens, |_| clip)
+}
+
+/// As [`policy_loss`], with bounds of its own for each place: the remedy against clipping gives tokens that carry a reward
+/// wider ones.
+pub fn policy_loss_by(tokens: &PolicyTokens<'_>, clip_of: impl Fn(usize) -> PolicyClip) -> PolicyLoss {
     let count = tokens.log_prob.len();
     let mut losses = vec![0.0f32; count];
     let mut result = PolicyLoss {
@@ -55,12 +63,14 @@ pub fn policy_loss(tokens: &PolicyTokens<'_>, clip: PolicyClip) -> PolicyLoss {
         ratios: vec![1.0; count],
         clipped: vec![false; count],
         dual_clipped: vec![false; count],
+        lost: vec![0.0; count],
     };
-    let (low, high, dual) = (1.0 - f64::from(clip.low), 1.0 + f64::from(clip.high), f64::from(clip.dual));
     for (place, weight) in tokens.weights.iter().copied().enumerate() {
         if weight == 0.0 {
             continue;
         }
+        let clip = clip_of(place);
+        let (low, high, dual) = (1.0 - f64::from(clip.low), 1.0 + f64::from(clip.high), f64::from(clip.dual));
         let advantage = f64::from(tokens.advantages[place]);
         let log_ratio = f64::from(tokens.log_prob[place]) - f64::from(tokens.old_log_prob[place]);
         let ratio = log_ratio.clamp(-20.0, 20.0).exp();
@@ -77,6 +87,9 @@ pub fn policy_loss(tokens: &PolicyTokens<'_>, clip: PolicyClip) -> PolicyLoss {
                 loss = ceiling;
                 gradient = 0.0;
             }
+        }
+        if gradient == 0.0 {
+            result.lost[place] = (plain * f64::from(weight)).abs() as f32;
         }
         losses[place] = loss as f32;
         result.ratios[place] = ratio as f32;

@@ -29,6 +29,8 @@ pub struct PpoConfig {
     pub gamma: f64,
     /// λ of GAE: 0.95 for rewards that stand on their tokens, 1 for one reward on the last token.
     pub lambda: f64,
+    /// Where advantages come from.
+    pub advantage: AdvantageKind,
     /// Scale the advantages of an update to mean 0 and variance 1 over all of its tokens.
     pub whiten_advantages: bool,
     /// Passes over the answers of an update.
@@ -44,6 +46,11 @@ pub struct PpoConfig {
     pub clip_low: f32,
     /// ε_high of the policy clip.
     pub clip_high: f32,
+    /// ε_low of tokens that carry a reward, where it shall be another: PPO's clip takes the gradient first from the tokens
+    /// that move most, and those are the rewarded ones.
+    pub clip_low_rewarded: Option<f32>,
+    /// ε_high of tokens that carry a reward.
+    pub clip_high_rewarded: Option<f32>,
     /// c of the dual clip; `inf`: off.
     pub dual_clip: f32,
     /// How token losses are put together.
@@ -63,6 +70,10 @@ pub struct PpoConfig {
     pub maximum_unscored_share: f64,
     /// Stop with an error when the policy's mean entropy falls below this, in nats a token; 0: never.
     pub minimum_entropy: f64,
+    /// Stop with an error when the answers of an update have fewer tokens than this on average; 0: never.
+    pub minimum_response_length: f64,
+    /// Stop with an error when the mean divergence from the reference exceeds this, in nats a token; `inf`: never.
+    pub maximum_kl: f64,
     /// Hand the answers to the observer every so many updates (and after the last one); 0: only after the last one.
     pub sample_every: usize,
     /// Seed of prompts, answers, minibatches and value head.
@@ -79,6 +90,7 @@ impl Default for PpoConfig {
             stop_ids: Vec::new(),
             gamma: 1.0,
             lambda: 0.95,
+            advantage: AdvantageKind::Gae,
             whiten_advantages: true,
             epochs: 2,
             minibatches: 2,
@@ -86,6 +98,8 @@ impl Default for PpoConfig {
             gradient_checkpointing: false,
             clip_low: 0.2,
             clip_high: 0.2,
+            clip_low_rewarded: None,
+            clip_high_rewarded: None,
             dual_clip: 3.0,
             aggregation: Aggregation::TokenMean,
             entropy_coefficient: 0.0,
@@ -102,10 +116,25 @@ impl Default for PpoConfig {
             },
             maximum_unscored_share: 0.2,
             minimum_entropy: 1e-4,
+            minimum_response_length: 0.0,
+            maximum_kl: f64::INFINITY,
             sample_every: 10,
             seed: 0,
         }
     }
+}
+
+/// Where advantages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantageKind {
+    /// Rewards to go against the value head's estimate (GAE).
+    #[default]
+    Gae,
+    /// GRPO: an answer's total against the other answers to its prompt; no value head.
+    Group,
+    /// GRPO with the rewarded tokens as steps: each token gets the normalised rewards from its place on; no value head.
+    GroupToken,
 }
 
 /// Where the divergence from the reference model counts.
@@ -184,8 +213,19 @@ impl Default for ValueConfig {
 }
 
 impl PpoConfig {
-    pub(super) fn policy_clip(&self) -> PolicyClip {
-        PolicyClip { low: self.clip_low, high: self.clip_high, dual: self.dual_clip }
+    /// The clip of a token with this reward.
+    pub(super) fn policy_clip(&self, reward: f32) -> PolicyClip {
+        let own = |own: Option<f32>, common: f32| if reward == 0.0 { common } else { own.unwrap_or(common) };
+        PolicyClip {
+            low: own(self.clip_low_rewarded, self.clip_low),
+            high: own(self.clip_high_rewarded, self.clip_high),
+            dual: self.dual_clip,
+        }
+    }
+
+    /// Whether a value head takes part.
+    pub(super) fn has_critic(&self) -> bool {
+        self.advantage == AdvantageKind::Gae
     }
 
     /// Optimiser steps of all updates, if none is cut short by `target_kl`.
@@ -210,10 +250,14 @@ impl PpoConfig {
             ("gamma", self.gamma),
             ("lambda", self.lambda),
             ("clip_low", f64::from(self.clip_low)),
+            ("clip_low_rewarded", f64::from(self.clip_low_rewarded.unwrap_or(0.0))),
             ("maximum_unscored_share", self.maximum_unscored_share),
         ];
         let not_negative = [
             ("clip_high", f64::from(self.clip_high)),
+            ("clip_high_rewarded", f64::from(self.clip_high_rewarded.unwrap_or(0.0))),
+            ("minimum_response_length", self.minimum_response_length),
+            ("maximum_kl", self.maximum_kl),
             ("entropy_coefficient", self.entropy_coefficient),
             ("target_kl", self.target_kl),
             ("kl.coefficient", self.kl.coefficient),
@@ -233,6 +277,19 @@ impl PpoConfig {
             not_negative.into_iter().find(|(_, value)| value.is_nan() || *value < 0.0)
         {
             return refuse(field, format!("is {value}, but must be 0 or more"));
+        }
+        if !self.has_critic()
+            && (self.answers_per_prompt < 2
+                || !self.rollouts_per_update.is_multiple_of(self.answers_per_prompt))
+        {
+            return refuse(
+                "answers_per_prompt",
+                format!(
+                    "is {}: without a critic answers are compared with others to the same prompt, so that there must be at \
+                     least 2, and `rollouts_per_update` ({}) a multiple",
+                    self.answers_per_prompt, self.rollouts_per_update
+                ),
+            );
         }
         if self.dual_clip.is_nan() || self.dual_clip <= 1.0 {
             return refuse("dual_clip", format!("is {}, but must be above 1 (inf: off)", self.dual_clip));

@@ -7,12 +7,12 @@ use vul2safe_reward::Score;
 
 use super::{
     Rollout,
-    config::{KlPlacement, PpoConfig, ValueStart},
+    config::{AdvantageKind, KlPlacement, PpoConfig, ValueStart},
     state::PpoState,
 };
 use crate::{
     TrainError, batches,
-    math::{KlEstimator, gae, kl, masked_whiten},
+    math::{KlEstimator, gae, group_advantages, group_token_advantages, kl, masked_whiten},
     seeds::{Stream, permutation},
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Episode {
     /// Prompt and response.
     pub ids: Vec<u32>,
     pub prompt_length: usize,
+    /// Which answers it is compared with: those to the same draw of a prompt.
+    pub group: usize,
     /// The scorer's token rewards, without the KL term.
     pub rewards: Vec<f32>,
     /// Log-probs of the policy that sampled, by the training path.
@@ -87,6 +89,7 @@ pub(super) struct Experience {
 pub(super) fn episodes(
     rollouts: &[Rollout],
     scores: &[Score],
+    answers_per_prompt: usize,
     update: u64,
 ) -> Result<(Vec<Episode>, usize, Option<String>), TrainError> {
     if scores.len() != rollouts.len() {
@@ -131,6 +134,7 @@ pub(super) fn episodes(
         kept.push(Episode {
             ids: rollout.ids.clone(),
             prompt_length: rollout.prompt_length,
+            group: place / answers_per_prompt.max(1),
             rewards: scored.rewards.clone(),
             old_log_prob: Vec::new(),
             reference_log_prob: Vec::new(),
@@ -159,7 +163,10 @@ pub(super) fn gather(
         let (log_prob, entropies, values) = {
             let pass = forward(actor, &batch, false)?;
             // The value of the state in which each token was chosen.
-            let values: Vec<f32> = state.head.forward(&pass.hidden()?)?.to_vec1()?;
+            let values: Vec<f32> = match config.has_critic() {
+                true => state.head.forward(&pass.hidden()?)?.to_vec1()?,
+                false => vec![0.0; pass.log_prob.len()],
+            };
             (pass.log_prob, pass.entropy, values)
         };
         seconds_old += begun.elapsed().as_secs_f64();
@@ -183,7 +190,7 @@ pub(super) fn gather(
 
     let rewards: Vec<Vec<f32>> =
         episodes.iter().map(|episode| penalised(episode, state.kl_coefficient, config)).collect();
-    if !state.value_started {
+    if config.has_critic() && !state.value_started {
         state.value_started = true;
         if config.value.start == ValueStart::MeanReturn {
             let mean = mean_return(&rewards, config.gamma);
@@ -192,12 +199,30 @@ pub(super) fn gather(
             episodes.iter_mut().for_each(|episode| episode.old_values.fill(mean));
         }
     }
-    for (episode, rewards) in episodes.iter_mut().zip(&rewards) {
-        let result = gae(rewards, &episode.old_values, None, config.gamma, config.lambda);
-        episode.advantages = result.advantages;
-        episode.returns = result.returns;
+    let groups: Vec<usize> = episodes.iter().map(|episode| episode.group).collect();
+    let compared = match config.advantage {
+        AdvantageKind::Gae => None,
+        AdvantageKind::Group => Some(group_advantages(&rewards, &groups)),
+        AdvantageKind::GroupToken => Some(group_token_advantages(&rewards, &groups)),
+    };
+    match compared {
+        None => {
+            for (episode, rewards) in episodes.iter_mut().zip(&rewards) {
+                let result = gae(rewards, &episode.old_values, None, config.gamma, config.lambda);
+                episode.advantages = result.advantages;
+                episode.returns = result.returns;
+            }
+        }
+        // Nothing learns the values then; a return is a value's target, and so they are their own.
+        Some(advantages) => {
+            for (episode, advantages) in episodes.iter_mut().zip(advantages) {
+                episode.advantages = advantages;
+                episode.returns = episode.old_values.clone();
+            }
+        }
     }
-    if config.whiten_advantages {
+    // A group's advantages are normalised already.
+    if config.whiten_advantages && config.has_critic() {
         let all: Vec<f32> = episodes.iter().flat_map(|episode| episode.advantages.iter().copied()).collect();
         let mut whitened = masked_whiten(&all, &vec![true; all.len()], true).into_iter();
         for episode in &mut episodes {

@@ -31,7 +31,11 @@
 //! | `ratio_max` | largest probability ratio of any step |
 //! | `first_ratio_error` | largest distance of a ratio from 1 at the first step; 0, or something is wrong |
 //! | `clip_fraction` | share of tokens held by the policy clip or the dual clip, over all steps |
-//! | `clip_fraction_rewarded` | the same among tokens whose reward is not 0; absent if there are none |
+//! | `clip_fraction_rewarded`, `_penalised`, `_other` | the same among tokens with a reward above 0, below 0 and of 0; absent if there are none |
+//! | `gradient_lost_rewarded`, `_penalised`, `_other` | share of the size of these tokens' policy gradients that a clip took away |
+//! | `ratio_rewarded`, `_penalised`, `_other` | mean probability ratio of these tokens over all steps |
+//! | `advantage_rewarded`, `_penalised`, `_other` | mean advantage of these tokens, as the loss sees it |
+//! | `kl_reference_rewarded`, `_penalised`, `_other` | mean of `log π − log π_ref` of these tokens |
 //! | `kl_update` | divergence from the sampling policy (k3), nats a token, mean over the steps |
 //! | `explained_variance` | of the returns, by the values at sampling time; absent if the returns do not vary |
 //! | `gradient_norm`, `value_gradient_norm` | global L2 norm before clipping, mean over the steps |
@@ -42,6 +46,7 @@
 //! | `seconds_sample`, `seconds_score`, `seconds_update` | wall-clock time |
 //! | `seconds_old`, `seconds_reference` | the part of `seconds_update` for the log-probs of the sampling policy (with the values) and of the reference |
 
+mod classes;
 mod config;
 mod experience;
 mod sample;
@@ -55,7 +60,7 @@ use serde::Serialize;
 use vul2safe_model::Model;
 use vul2safe_reward::{Score, Scored};
 
-pub use config::{KlConfig, KlPlacement, PpoConfig, ValueConfig, ValueStart};
+pub use config::{AdvantageKind, KlConfig, KlPlacement, PpoConfig, ValueConfig, ValueStart};
 pub use state::PpoState;
 
 use self::{
@@ -239,7 +244,8 @@ pub fn update_on(
     config.check()?;
     let begun = Instant::now();
     let update = state.update;
-    let (episodes, unscored, why) = experience::episodes(rollouts, scores, update)?;
+    let (episodes, unscored, why) =
+        experience::episodes(rollouts, scores, config.answers_per_prompt, update)?;
     let allowed = config.maximum_unscored_share * rollouts.len() as f64;
     if unscored as f64 > allowed || episodes.is_empty() {
         let why = why.unwrap_or_default();
@@ -311,6 +317,16 @@ fn check_health(
             });
         }
     }
+    let tokens: usize = experience.episodes.iter().map(Episode::length).sum();
+    let length = tokens as f64 / experience.episodes.len() as f64;
+    if length < config.minimum_response_length {
+        let (value, limit) = (length, config.minimum_response_length);
+        return Err(TrainError::Collapsed { update, what: "the mean length of answers", value, limit });
+    }
+    if experience.kl_token > config.maximum_kl {
+        let (value, limit) = (experience.kl_token, config.maximum_kl);
+        return Err(TrainError::Diverged { update, value, limit });
+    }
     if experience.entropy < config.minimum_entropy {
         let (value, limit) = (experience.entropy, config.minimum_entropy);
         return Err(TrainError::Collapsed { update, what: "the mean entropy", value, limit });
@@ -369,7 +385,6 @@ fn metrics(
         ("policy_loss", statistics.policy_loss.value()),
         ("value_loss", statistics.value_loss.value()),
         ("clip_fraction", statistics.clipped.value()),
-        ("clip_fraction_rewarded", statistics.clipped_rewarded.value()),
         ("kl_update", statistics.kl_update.value()),
         ("gradient_norm", statistics.gradient_norm.value()),
         ("value_gradient_norm", statistics.value_gradient_norm.value()),
@@ -377,6 +392,7 @@ fn metrics(
         ("sampling_difference", sampling_difference(rollouts, scores, episodes)),
     ];
     metrics.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
+    metrics.extend(classes::metrics(episodes, &statistics.classes));
     metrics
 }
 

@@ -175,6 +175,8 @@ fn settings(actor: &Model, config: &PpoConfig) -> Vec<String> {
         gradient_checkpointing: defaults.gradient_checkpointing,
         maximum_unscored_share: defaults.maximum_unscored_share,
         minimum_entropy: defaults.minimum_entropy,
+        minimum_response_length: defaults.minimum_response_length,
+        maximum_kl: defaults.maximum_kl,
         sample_every: defaults.sample_every,
         ..config.clone()
     });

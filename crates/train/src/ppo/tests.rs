@@ -58,7 +58,7 @@ fn prepared(config: &PpoConfig) -> (Model, PpoState, Vec<Episode>) {
     output.set(&vec![1.0; output.count()]).unwrap();
     state.value_started = true;
     let (rollouts, scores) = rollouts();
-    let (episodes, unscored, _) = experience::episodes(&rollouts, &scores, 0).unwrap();
+    let (episodes, unscored, _) = experience::episodes(&rollouts, &scores, 1, 0).unwrap();
     assert_eq!(unscored, 0);
     let experience = experience::gather(&model, &model, episodes, &mut state, config).unwrap();
     (model, state, experience.episodes)
@@ -117,7 +117,7 @@ fn prompts_and_other_answers_have_no_part_in_an_answers_numbers() {
         output.set(&vec![1.0; output.count()]).unwrap();
         state.value_started = true;
         let (alone, _, _) =
-            experience::episodes(&rollouts[place..=place], &scores[place..=place], 0).unwrap();
+            experience::episodes(&rollouts[place..=place], &scores[place..=place], 1, 0).unwrap();
         let alone = &experience::gather(&model, &model, alone, &mut state, &config).unwrap().episodes[0];
         let pairs = [
             (&alone.old_log_prob, &together[place].old_log_prob),
@@ -144,7 +144,7 @@ fn the_value_head_starts_at_the_mean_return() {
             ..PpoConfig::default()
         };
         let mut state = PpoState::new(&model, &config).unwrap();
-        let (episodes, _, _) = experience::episodes(&rollouts, &scores, 0).unwrap();
+        let (episodes, _, _) = experience::episodes(&rollouts, &scores, 1, 0).unwrap();
         let experience = experience::gather(&model, &model, episodes, &mut state, &config).unwrap();
         experience.episodes.iter().flat_map(|episode| episode.old_values.clone()).collect::<Vec<f32>>()
     };

@@ -4,6 +4,7 @@ use candle_core::{Tensor, Var};
 use vul2safe_model::{Gradients, Model};
 
 use super::{
+    classes::Classes,
     config::{KlPlacement, PpoConfig},
     experience::{Episode, Experience, Minibatch, forward, plan},
     state::PpoState,
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     TrainError, broken_weight,
     math::{
-        BatchTotals, PolicyTokens, ValueTokens, kl, kl_gradient, policy_loss, token_weights, value_loss,
+        BatchTotals, PolicyTokens, ValueTokens, kl, kl_gradient, policy_loss_by, token_weights, value_loss,
         weighted_sum,
     },
     optimizer::gradients,
@@ -26,7 +27,7 @@ pub(super) struct UpdateStatistics {
     pub gradient_norm: Mean,
     pub value_gradient_norm: Mean,
     pub clipped: Mean,
-    pub clipped_rewarded: Mean,
+    pub classes: Classes,
     /// Divergence from the sampling policy, nats a token (k3).
     pub kl_update: Mean,
     pub ratio_max: f64,
@@ -47,6 +48,12 @@ impl Mean {
     pub fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1.0;
+    }
+
+    /// Adds all that was added to another.
+    pub fn merge(&mut self, other: Mean) {
+        self.sum += other.sum;
+        self.count += other.count;
     }
 
     /// The mean; `None` if nothing was added.
@@ -114,7 +121,9 @@ pub(super) fn train(
                 }
             }
             state.actor_optimizer.step(rate)?;
-            state.value_optimizer.step(config.value.learning_rate)?;
+            if config.has_critic() {
+                state.value_optimizer.step(config.value.learning_rate)?;
+            }
             statistics.steps += 1;
             statistics.learning_rate = rate;
             statistics.gradient_norm.add(norm);
@@ -130,10 +139,8 @@ impl UpdateStatistics {
         self.value_loss.add(step.value_loss);
         self.kl_update.add(step.kl_update);
         self.ratio_max = self.ratio_max.max(step.ratio_max);
-        step.clipped.iter().for_each(|clipped| self.clipped.add(f64::from(u8::from(*clipped))));
-        step.clipped_rewarded
-            .iter()
-            .for_each(|clipped| self.clipped_rewarded.add(f64::from(u8::from(*clipped))));
+        self.clipped.merge(step.clipped);
+        self.classes.merge(&step.classes);
     }
 }
 
@@ -144,8 +151,8 @@ pub(super) struct Step {
     pub kl_update: f64,
     pub ratio_max: f64,
     pub ratio_error: f64,
-    clipped: Vec<bool>,
-    clipped_rewarded: Vec<bool>,
+    clipped: Mean,
+    classes: Classes,
 }
 
 /// Runs the micro-batches of one optimiser step; their gradients add up at the parameters.
@@ -163,8 +170,8 @@ pub(super) fn minibatch_gradients(
         kl_update: 0.0,
         ratio_max: 0.0,
         ratio_error: 0.0,
-        clipped: Vec::new(),
-        clipped_rewarded: Vec::new(),
+        clipped: Mean::default(),
+        classes: Classes::default(),
     };
     gradients::clear(&actor.trainable())?;
     gradients::clear(&state.head.trainable())?;
@@ -205,9 +212,11 @@ fn microbatch_gradients(
         advantages: &gathered(|episode| &episode.advantages),
         weights: &weights,
     };
-    let policy = policy_loss(&tokens, config.policy_clip());
+    let rewards = gathered(|episode| &episode.rewards);
+    let policy = policy_loss_by(&tokens, |place| config.policy_clip(rewards[place]));
     step.policy_loss += policy.loss;
-    let mut gradient = policy.gradient;
+    let policy_gradient = policy.gradient;
+    let mut gradient = policy_gradient.clone();
     if config.kl.placement == KlPlacement::Loss {
         let estimator = config.kl.estimator;
         let pairs = || log_prob.iter().zip(&reference);
@@ -217,17 +226,16 @@ fn microbatch_gradients(
             *gradient += state.kl_coefficient as f32 * weight * kl_gradient(*new, *reference, estimator);
         }
     }
-    for (place, reward) in batch.iter().flat_map(|episode| &episode.rewards).enumerate() {
+    for (place, reward) in rewards.iter().enumerate() {
         let ratio = f64::from(policy.ratios[place]);
         let log_ratio = f64::from(log_prob[place]) - f64::from(old_log_prob[place]);
         let clipped = policy.clipped[place] || policy.dual_clipped[place];
         step.kl_update += ratio - 1.0 - log_ratio;
         step.ratio_max = step.ratio_max.max(ratio);
         step.ratio_error = step.ratio_error.max((ratio - 1.0).abs());
-        step.clipped.push(clipped);
-        if *reward != 0.0 {
-            step.clipped_rewarded.push(clipped);
-        }
+        step.clipped.add(f64::from(u8::from(clipped)));
+        let size = f64::from(policy_gradient[place].abs());
+        step.classes.add(*reward, clipped, ratio, size, f64::from(policy.lost[place]));
     }
 
     let mut bonus = None;
@@ -237,6 +245,10 @@ fn microbatch_gradients(
         bonus = Some(weights.iter().map(slope).collect::<Vec<f32>>());
     }
 
+    if !config.has_critic() {
+        pass.backward(Gradients { log_prob: &gradient, entropy: bonus.as_deref(), hidden: None })?;
+        return Ok(());
+    }
     let hidden = pass.hidden()?;
     // A variable, so that the tape keeps its gradient; where the trunk wants none, none is computed.
     let trunk = if config.value.gradient_to_trunk { Some(Var::from_tensor(&hidden)?) } else { None };
