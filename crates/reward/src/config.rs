@@ -22,6 +22,9 @@ pub struct RewardConfig {
     pub normalisation: Normalisation,
     /// Where the rewards stand: on the tokens that earned them, or all on the last one.
     pub placement: Placement,
+    /// ι: factor of the instance-level part R(y), which the last token gets: ι for a working answer without a finding, −ι times the
+    /// findings' weights (at most 1) for one with any, and nothing for a failed answer without one.
+    pub instance: f32,
     /// Whether secure evidence in a failed answer earns nothing (g). Unparsable code never earns anything.
     pub gate: bool,
     /// Whether analyzer findings count.
@@ -39,6 +42,7 @@ impl Default for RewardConfig {
             failure: 1.5,
             normalisation: Normalisation::PerSpan,
             placement: Placement::Token,
+            instance: 0.0,
             gate: true,
             findings: true,
             related_patterns: true,
@@ -47,14 +51,17 @@ impl Default for RewardConfig {
 }
 
 impl RewardConfig {
-    /// Checks that α, β and ρ are finite and not negative.
+    /// Checks that α, β, ρ and ι are finite and not negative.
     ///
     /// # Errors
     /// [`RewardError::Setting`] names the first one that is not.
     pub fn check(&self) -> Result<(), RewardError> {
-        for (field, value) in
-            [("positive", self.positive), ("negative", self.negative), ("failure", self.failure)]
-        {
+        for (field, value) in [
+            ("positive", self.positive),
+            ("negative", self.negative),
+            ("failure", self.failure),
+            ("instance", self.instance),
+        ] {
             if !value.is_finite() || value < 0.0 {
                 return Err(RewardError::Setting { field, value });
             }

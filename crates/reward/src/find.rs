@@ -4,7 +4,8 @@ use crate::dead::Dead;
 use crate::index::Match;
 use crate::patterns::Patterns;
 use crate::sequence::{Item, items, items_in};
-use crate::{Evidence, Finding, Origin, Sign};
+use crate::{Cheat, Evidence, Finding, Origin, Sign};
+use std::collections::HashMap;
 use std::ops::Range;
 use vul2safe_code::{Parsed, Span};
 
@@ -27,16 +28,19 @@ pub const RELATED_WEIGHT: f32 = 0.5;
 ///
 /// Whether the answer parses and works is not asked here; [`crate::token_rewards`] gates by that.
 pub fn find_evidence(answer: &Parsed, patterns: &Patterns, findings: &[Finding]) -> Vec<Evidence> {
-    find(answer, patterns, findings, true)
+    find(answer, patterns, findings, true).evidence
+}
+
+/// Evidence, and what the search saw on the way.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub evidence: Vec<Evidence>,
+    /// Ways to cheat that the search had to see through.
+    pub cheats: Vec<Cheat>,
 }
 
 /// As [`find_evidence`]; without `related`, other records' patterns are not even part of a conflict.
-pub(crate) fn find(
-    answer: &Parsed,
-    patterns: &Patterns,
-    findings: &[Finding],
-    related: bool,
-) -> Vec<Evidence> {
+pub(crate) fn find(answer: &Parsed, patterns: &Patterns, findings: &[Finding], related: bool) -> Found {
     let items = items(answer);
     let mut matches: Vec<Candidate> = patterns
         .index()
@@ -46,12 +50,21 @@ pub(crate) fn find(
         .filter(|found| related || found.is_own)
         .collect();
     if matches.is_empty() && findings.is_empty() {
-        return Vec::new();
+        return Found::default();
     }
+    let mut cheats = Vec::new();
     let dead = Dead::find(answer, patterns.asked_functions());
     matches.retain(|found| {
-        !dead.is_never_run(found.span) && (found.sign == Sign::Negative || !dead.is_never_called(found.span))
+        let runs = !dead.is_never_run(found.span)
+            && (found.sign == Sign::Negative || !dead.is_never_called(found.span));
+        if !runs && found.is_own && found.sign == Sign::Positive {
+            cheats.push(Cheat::FixInDeadCode);
+        }
+        runs
     });
+    if is_repeated(&matches, patterns) {
+        cheats.push(Cheat::RepeatedGuard);
+    }
     matches.sort_by_key(|found| {
         (
             !found.is_own,
@@ -68,7 +81,11 @@ pub(crate) fn find(
         accepted.iter().filter(|own| own.sign == Sign::Negative).map(|own| own.place).collect();
     accepted.retain(|own| {
         let stands = own.sign == Sign::Positive && !standing.is_empty();
-        !stands || (!standing.contains(&own.place) && patterns.replaces_something(own.place))
+        let counts = !stands || (!standing.contains(&own.place) && patterns.replaces_something(own.place));
+        if !counts {
+            cheats.push(Cheat::FixBesideFlaw);
+        }
+        counts
     });
 
     let mut evidence: Vec<Evidence> = Vec::new();
@@ -112,7 +129,16 @@ pub(crate) fn find(
     }
     evidence.append(&mut related);
     evidence.sort_by_key(|item| (item.span.start, item.span.end, item.origin, item.pattern));
-    evidence
+    Found { evidence, cheats }
+}
+
+/// Whether a secure pattern of the record stands in more places than in the record's own repair.
+fn is_repeated(matches: &[Candidate], patterns: &Patterns) -> bool {
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    for found in matches.iter().filter(|found| found.is_own && found.sign == Sign::Positive) {
+        *counts.entry(found.pattern).or_default() += 1;
+    }
+    counts.into_iter().any(|(pattern, count)| count > 1 && count > patterns.count_in_repair(pattern))
 }
 
 /// A match with what conflicts are settled by.

@@ -34,7 +34,9 @@
 //! assert!((scored.total - 1.0).abs() < 1e-5);
 //! ```
 
+mod cheats;
 mod config;
+mod control;
 mod dead;
 mod error;
 mod evidence;
@@ -47,7 +49,9 @@ mod score;
 mod sequence;
 mod token_reward;
 
+pub use cheats::Cheat;
 pub use config::{NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
+pub use control::{Control, apply_control};
 pub use error::RewardError;
 pub use evidence::{Evidence, Finding, Origin, Sign};
 pub use find::{RELATED_WEIGHT, find_evidence};

@@ -256,6 +256,16 @@ impl Patterns {
         }
     }
 
+    /// The record's own patterns.
+    pub(crate) fn own(&self) -> &[Arc<Pattern>] {
+        &self.own
+    }
+
+    /// How often an own pattern stands in the record's own repair.
+    pub(crate) fn count_in_repair(&self, pattern: usize) -> usize {
+        self.index.matches(&items(&self.sides.secure)).iter().filter(|found| found.pattern == pattern).count()
+    }
+
     pub(crate) fn asked_functions(&self) -> &[String] {
         &self.asked
     }

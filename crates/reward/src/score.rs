@@ -1,7 +1,8 @@
 //! One answer from text to rewards.
 
-use crate::find::find;
-use crate::{Answer, Finding, Outcome, Patterns, RewardConfig, Score, token_rewards};
+use crate::cheats;
+use crate::find::{Found, find};
+use crate::{Answer, Finding, Outcome, Patterns, RewardConfig, Score, Scored, token_rewards};
 use vul2safe_code::Language;
 
 /// Parses an answer, finds its evidence and gives each token its reward.
@@ -24,24 +25,39 @@ pub fn score_answer(
 ) -> Score {
     let mut outcome = outcome;
     outcome.empty |= text.trim().is_empty();
-    let evidence = match patterns.parse_answer(language, text) {
-        Ok(parsed) => {
+    let parsed = patterns.parse_answer(language, text).ok();
+    let found = match &parsed {
+        Some(parsed) => {
             outcome.parses &= parsed.is_clean();
             outcome.empty |= parsed.leaves().is_empty();
             let asked = outcome.functional.is_none() && outcome.intent_kept.is_none();
             if asked && outcome.failure().is_none() {
-                outcome.intent_kept = Some(patterns.intent_kept(&parsed));
+                outcome.intent_kept = Some(patterns.intent_kept(parsed));
             }
             let findings = if config.findings { findings } else { &[] };
-            find(&parsed, patterns, findings, config.related_patterns)
+            find(parsed, patterns, findings, config.related_patterns)
         }
-        Err(_) => {
+        None => {
             outcome.parses = false;
-            Vec::new()
+            Found::default()
         }
     };
-    match token_rewards(&Answer { tokens, text, outcome }, &evidence, config) {
-        Ok(scored) => Score::Scored(scored),
+    if config.instance > 0.0 {
+        outcome.instance += config.instance * instance(&outcome, findings);
+    }
+    let cheats = cheats::of_answer(parsed.as_ref(), patterns, &outcome, found.cheats);
+    match token_rewards(&Answer { tokens, text, outcome }, &found.evidence, config) {
+        Ok(scored) => Score::Scored(Scored { cheats, ..scored }),
         Err(error) => Score::Unscored { why: error.to_string() },
+    }
+}
+
+/// R(y) before ι: what a judge of whole answers would say. Findings count whether or not they are evidence of their own.
+fn instance(outcome: &Outcome, findings: &[Finding]) -> f32 {
+    let weights: f32 = findings.iter().map(|finding| finding.weight).sum();
+    match outcome.failure() {
+        _ if weights > 0.0 => -weights.min(1.0),
+        None => 1.0,
+        Some(_) => 0.0,
     }
 }

@@ -1,8 +1,8 @@
 //! Evidence and an outcome become one reward a token, with reasons: the formula, and nothing else.
 
-use crate::RewardError;
 use crate::config::{NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
 use crate::evidence::{Evidence, Origin, Sign};
+use crate::{Cheat, RewardError};
 use serde::{Deserialize, Serialize};
 
 /// An answer whose evidence is to be turned into rewards.
@@ -78,6 +78,28 @@ pub struct Scored {
     pub total: f32,
     /// f(y).
     pub failed: bool,
+    /// What each piece of evidence earned or cost in all, in the order of `evidence`.
+    pub paid: Vec<f32>,
+    /// What is known of the answer as a whole, with what its text showed.
+    pub outcome: Outcome,
+    /// The known ways to cheat that it shows.
+    pub cheats: Vec<Cheat>,
+}
+
+impl Default for Scored {
+    /// An answer without tokens, evidence or failure.
+    fn default() -> Self {
+        Self {
+            rewards: Vec::new(),
+            reasons: Vec::new(),
+            evidence: Vec::new(),
+            total: 0.0,
+            failed: false,
+            paid: Vec::new(),
+            outcome: Outcome::unjudged(),
+            cheats: Vec::new(),
+        }
+    }
 }
 
 /// A score, or why there is none. What is unscored is never 0 and never "secure".
@@ -166,6 +188,7 @@ pub fn token_rewards(
     let mut rewards = vec![0.0f64; count];
     let mut reasons = vec![Vec::new(); count];
     let mut total = 0.0f64;
+    let mut paid_each = Vec::with_capacity(evidence.len());
     for (item, tokens) in evidence.iter().zip(&covered) {
         let factor = match item.sign {
             Sign::Positive if paid => f64::from(config.positive),
@@ -174,6 +197,7 @@ pub fn token_rewards(
         };
         let whole = factor * f64::from(item.weight) * share(tokens);
         total += whole;
+        paid_each.push(whole as f32);
         let comment = match item.sign {
             Sign::Positive if tokens.is_empty() => ", not paid: its tokens are part of vulnerable code",
             Sign::Positive if !paid => ", not paid: the answer fails",
@@ -215,6 +239,9 @@ pub fn token_rewards(
         evidence,
         total: total as f32,
         failed: failure.is_some(),
+        paid: paid_each,
+        outcome: answer.outcome,
+        cheats: Vec::new(),
     })
 }
 

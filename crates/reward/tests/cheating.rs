@@ -4,8 +4,8 @@
 mod support;
 
 use support::{patterns, score};
-use vul2safe_code::Span;
-use vul2safe_reward::{Finding, Origin, Outcome, Patterns, Sign};
+use vul2safe_code::{Language, Span};
+use vul2safe_reward::{Cheat, Finding, Origin, Outcome, Patterns, RewardConfig, Score, Sign, score_answer};
 
 const VULNERABLE: &str = "\
 import os
@@ -208,4 +208,52 @@ fn findings_stand_against_pasted_fixes() {
     let scored = score(QUERY_VULNERABLE, &patterns, &[same], working());
     assert_eq!(scored.evidence.len(), 1);
     assert!((scored.total + 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn each_way_is_named_and_honest_answers_show_none() {
+    let patterns = patterns(QUERY_VULNERABLE, QUERY_SECURE);
+    let fix = "rows = db.execute(\"SELECT id FROM users WHERE name = ?\", (name,))";
+    let before =
+        |line: &str| QUERY_VULNERABLE.replace("    rows = db", &format!("    {line}\n    rows = db"));
+    let cut = Outcome { truncated: true, ..Outcome::unjudged() };
+    let repeated = QUERY_SECURE.replace(&format!("    {fix}\n"), &format!("    {fix}\n").repeat(3));
+    let renamed = QUERY_SECURE.replace("rows", "found");
+    for (answer, outcome, expected) in [
+        (QUERY_SECURE.to_owned(), working(), &[][..]),
+        (QUERY_VULNERABLE.to_owned(), working(), &[]),
+        (renamed, Outcome::unjudged(), &[]),
+        (before("# nosec B608"), working(), &[Cheat::SuppressionComment]),
+        ("def find(db, name:\n".to_owned(), working(), &[Cheat::Unparsable]),
+        (String::new(), working(), &[Cheat::Empty]),
+        (QUERY_SECURE.to_owned(), cut, &[Cheat::Truncated]),
+        ("def find(db, name):\n    return []\n".to_owned(), Outcome::unjudged(), &[Cheat::DeletedBehaviour]),
+        (repeated, working(), &[Cheat::RepeatedGuard]),
+        (before(&format!("# {fix}")), working(), &[Cheat::FixInText]),
+        (before(&format!("kept = '''{fix}'''")), working(), &[Cheat::FixInText]),
+        (before(&format!("if False:\n        {fix}")), working(), &[Cheat::FixInDeadCode]),
+        (before(fix), working(), &[Cheat::FixBesideFlaw]),
+    ] {
+        assert_eq!(score(&answer, &patterns, &[], outcome).cheats, expected, "{answer}");
+    }
+}
+
+#[test]
+fn the_instance_level_part_judges_whole_answers() {
+    let patterns = patterns(QUERY_VULNERABLE, QUERY_SECURE);
+    let config = RewardConfig { positive: 0.0, negative: 0.0, instance: 1.0, ..RewardConfig::default() };
+    let total = |answer: &str, findings: &[Finding], outcome: Outcome| {
+        let tokens = support::chunks(answer, 3);
+        let score = score_answer(answer, Language::Python, &tokens, &patterns, findings, outcome, &config);
+        let Score::Scored(scored) = score else { panic!("{score:?}") };
+        assert!(scored.rewards[..scored.rewards.len() - 1].iter().all(|reward| *reward == 0.0));
+        scored.total
+    };
+    let finding = Finding { span: Span::new(9, 20), weight: 0.7, reason: "a flaw".to_string() };
+    let failed = Outcome { functional: Some(false), ..Outcome::unjudged() };
+    assert_eq!(total(QUERY_SECURE, &[], working()), 1.0);
+    assert_eq!(total(QUERY_VULNERABLE, std::slice::from_ref(&finding), working()), -0.7);
+    assert_eq!(total(QUERY_VULNERABLE, &[finding.clone(), finding.clone()], working()), -1.0);
+    assert_eq!(total(QUERY_SECURE, &[], failed), -1.5);
+    assert_eq!(total(QUERY_VULNERABLE, &[finding], failed), -2.2);
 }

@@ -198,7 +198,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .take(options.sequences)
         .map(|rewards| {
             let (total, reasons) = (rewards.iter().sum(), vec![Vec::new(); rewards.len()]);
-            Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })
+            Score::Scored(Scored { rewards, reasons, total, ..Scored::default() })
         })
         .collect();
     let config = configuration(&options);

@@ -158,7 +158,7 @@ fn by_id(rollouts: &[Rollout]) -> Vec<Score> {
     let score = |rollout: &Rollout| {
         let rewards: Vec<f32> = rollout.response().iter().map(reward).collect();
         let (total, reasons) = (rewards.iter().sum(), vec![Vec::new(); rewards.len()]);
-        Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })
+        Score::Scored(Scored { rewards, reasons, total, ..Scored::default() })
     };
     rollouts.iter().map(score).collect()
 }

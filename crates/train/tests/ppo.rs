@@ -14,7 +14,7 @@ use vul2safe_train::{
 fn scored(rewards: Vec<f32>) -> Score {
     let total = rewards.iter().sum();
     let reasons = vec![Vec::new(); rewards.len()];
-    Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })
+    Score::Scored(Scored { rewards, reasons, total, ..Scored::default() })
 }
 
 /// +1 for ids below 20, −1 for ids from 100 to 199, where they stand.

@@ -234,7 +234,7 @@ fn carry_out_ppo(
         let score = |rollout: &Rollout| {
             let rewards: Vec<f32> = rollout.response().iter().map(|id| (id % 2) as f32).collect();
             let (total, reasons) = (rewards.iter().sum(), vec![Vec::new(); rewards.len()]);
-            Score::Scored(Scored { rewards, reasons, evidence: Vec::new(), total, failed: false })
+            Score::Scored(Scored { rewards, reasons, total, ..Scored::default() })
         };
         rollouts.iter().map(score).collect()
     };

@@ -17,6 +17,9 @@
 //! |---|---|
 //! | `reward_mean` | mean over answers of the sum of the scorer's token rewards (no KL) |
 //! | `reward_positive`, `reward_negative` | the same for the positive and the negative token rewards alone |
+//! | `reward_record`, `reward_related`, `reward_finding`, `reward_quote` | what evidence of each origin earned or cost, mean over answers |
+//! | `reward_instance` | the instance-level part R(y), mean over answers |
+//! | `cheat_…` | share of the scored answers that show a known way to cheat; one metric for each |
 //! | `failure_rate` | share of the scored answers that the scorer called failed |
 //! | `evidence_share` | share of the scored answers with at least one piece of evidence |
 //! | `rewarded_token_share` | share of the response tokens whose reward is not 0 |
@@ -58,7 +61,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use vul2safe_model::Model;
-use vul2safe_reward::{Score, Scored};
+use vul2safe_reward::{Cheat, Evidence, Origin, Score, Scored};
 
 pub use config::{AdvantageKind, KlConfig, KlPlacement, PpoConfig, ValueConfig, ValueStart};
 pub use state::PpoState;
@@ -352,6 +355,10 @@ fn metrics(
     let share = |count: usize| count as f64 / answers;
     let rewards = || scored.iter().flat_map(|scored| scored.rewards.iter().map(|reward| f64::from(*reward)));
     let tokens = rewards().count() as f64;
+    let paid_by = |wanted: &dyn Fn(&Evidence) -> bool| {
+        let paid = scored.iter().flat_map(|scored| scored.evidence.iter().zip(&scored.paid));
+        paid.filter(|(item, _)| wanted(item)).map(|(_, paid)| f64::from(*paid)).sum::<f64>() / answers
+    };
     let episodes = &experience.episodes;
     let flat = |part: fn(&Episode) -> &Vec<f32>| -> Vec<f32> {
         episodes.iter().flat_map(|e| part(e).clone()).collect()
@@ -364,6 +371,14 @@ fn metrics(
         ("failure_rate", share(scored.iter().filter(|scored| scored.failed).count())),
         ("evidence_share", share(scored.iter().filter(|scored| !scored.evidence.is_empty()).count())),
         ("rewarded_token_share", rewards().filter(|reward| *reward != 0.0).count() as f64 / tokens),
+        ("reward_record", paid_by(&|item| item.origin == Origin::Record)),
+        ("reward_related", paid_by(&|item| item.origin == Origin::Related)),
+        ("reward_finding", paid_by(&|item| item.origin == Origin::Finding)),
+        ("reward_quote", paid_by(&|item| item.origin == Origin::Quote)),
+        (
+            "reward_instance",
+            scored.iter().map(|scored| f64::from(scored.outcome.instance)).sum::<f64>() / answers,
+        ),
         ("unscored", (rollouts.len() - scored.len()) as f64),
         (
             "finished_share",
@@ -379,6 +394,9 @@ fn metrics(
         ("steps", statistics.steps as f64),
         ("stopped_early", f64::from(u8::from(statistics.stopped_early))),
     ];
+    metrics.extend(Cheat::ALL.map(|cheat| {
+        (cheat.metric(), share(scored.iter().filter(|scored| scored.cheats.contains(&cheat)).count()))
+    }));
     let explained =
         explained_variance(&flat(|episode| &episode.old_values), &flat(|episode| &episode.returns));
     let optional = [

@@ -24,8 +24,7 @@ fn rollouts() -> (Vec<Rollout>, Vec<Score>) {
                 .collect();
             let log_probs = vec![0.0; rewards.len()];
             let reasons = vec![Vec::new(); rewards.len()];
-            let score =
-                Scored { total: rewards.iter().sum(), rewards, reasons, evidence: Vec::new(), failed: false };
+            let score = Scored { total: rewards.iter().sum(), rewards, reasons, ..Scored::default() };
             (Rollout { prompt: 0, ids, prompt_length, log_probs, finished: true }, Score::Scored(score))
         })
         .unzip()
