@@ -31,6 +31,7 @@ mod error;
 pub mod math;
 pub mod optimizer;
 pub mod ppo;
+pub mod preference;
 mod seeds;
 pub mod supervised;
 mod tensor_file;
@@ -42,6 +43,7 @@ pub use ppo::{
     Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout,
     ValueConfig, ValueStart, ppo, ppo_from, update_on,
 };
+pub use preference::{Preference, PreferenceConfig, prefer};
 pub use supervised::{
     Example, PretrainConfig, SftConfig, TrainSummary, pretrain, pretrain_from, sft, sft_from,
 };

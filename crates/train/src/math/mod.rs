@@ -13,7 +13,9 @@ mod aggregate;
 mod group;
 mod kl;
 mod policy;
+mod preference;
 mod statistics;
+mod unlikelihood;
 mod value;
 
 pub use advantage::{Advantages, gae};
@@ -21,7 +23,9 @@ pub use aggregate::{Aggregation, BatchTotals, token_weights, weighted_sum};
 pub use group::{group_advantages, group_token_advantages};
 pub use kl::{AdaptiveKl, KlEstimator, kl, kl_gradient};
 pub use policy::{PolicyClip, PolicyLoss, PolicyTokens, policy_loss, policy_loss_by};
+pub use preference::{PreferenceSums, preference_loss};
 pub use statistics::{explained_variance, masked_mean, masked_whiten};
+pub use unlikelihood::likelihood_loss;
 pub use value::{ValueLoss, ValueTokens, value_loss};
 
 #[cfg(test)]

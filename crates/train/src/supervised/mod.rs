@@ -17,13 +17,14 @@ mod sequences;
 use std::{ops::Range, time::Instant};
 
 use serde::{Deserialize, Serialize};
-use vul2safe_model::{Model, Packed, Pass};
+use vul2safe_model::{Gradients, Model, Packed, Pass};
 
 use self::sequences::Sequence;
 use crate::{
     CallbackError, Checkpoint, TrainError, batches, broken_weight,
     checkpoint::{Identity, Progress, settings, settings_of},
     checkpointing::Checkpointing,
+    math::likelihood_loss,
     optimizer::{AdamW, OptimizerConfig, gradients},
     seeds::{Stream, derive, permutation},
 };
@@ -114,7 +115,7 @@ pub struct Example {
     pub prompt: Vec<u32>,
     /// Ids to learn, with the id that ends an answer.
     pub completion: Vec<u32>,
-    /// Weight of each completion token (0: not learned); `None`: all 1.
+    /// Weight of each completion token (0: not learned; below 0: unlearned, see [`crate::math::likelihood_loss`]); `None`: all 1.
     pub weights: Option<Vec<f32>>,
 }
 
@@ -406,9 +407,17 @@ fn loss_and_gradients(
         }
         let packed =
             Packed::new(&micro.iter().map(|&index| sequences[index].ids.as_ref()).collect::<Vec<_>>());
+        let pass = Pass { dropout: Some(derive(settings.seed, Stream::Dropout, step, place)) };
+        if targets.weights.iter().any(|weight| *weight < 0.0) {
+            // What is unlearned has a gradient that depends on its log-prob, so that the pass waits for it.
+            let pass = model.scored_pass(&packed, &targets.rows, &targets.ids, 1.0, Some(pass))?;
+            let (share, gradient) = likelihood_loss(&pass.log_prob, &targets.weights);
+            loss += share;
+            pass.backward(Gradients { log_prob: &gradient, entropy: None, hidden: None })?;
+            continue;
+        }
         // The gradient of the loss with respect to each log-prob is minus its weight.
         let gradient: Vec<f32> = targets.weights.iter().map(|weight| -weight).collect();
-        let pass = Pass { dropout: Some(derive(settings.seed, Stream::Dropout, step, place)) };
         let log_prob = model.learn(&packed, &targets.rows, &targets.ids, &gradient, pass)?;
         loss -= crate::math::weighted_sum(&log_prob, &targets.weights);
     }

@@ -24,9 +24,9 @@ impl Sequence<'_> {
         self.weights.map_or(1.0, |weights| weights[place - self.weights_from])
     }
 
-    /// Sum of the targets' weights.
+    /// Sum of the sizes of the targets' weights.
     pub fn total_weight(&self) -> f64 {
-        self.targets.clone().map(|place| f64::from(self.weight(place))).sum()
+        self.targets.clone().map(|place| f64::from(self.weight(place).abs())).sum()
     }
 }
 
@@ -67,10 +67,10 @@ pub(super) fn of_examples(examples: &[Example], longest: usize) -> Result<Vec<Se
     let mut sequences = Vec::with_capacity(examples.len());
     for (source, example) in examples.iter().enumerate() {
         if let Some(weights) = &example.weights {
-            let usable = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
+            let usable = weights.iter().all(|weight| weight.is_finite());
             if weights.len() != example.completion.len() || !usable {
                 let problem = format!(
-                    "example {source} has {} weights for {} completion tokens (each must be finite and 0 or more)",
+                    "example {source} has {} weights for {} completion tokens (each must be finite)",
                     weights.len(),
                     example.completion.len()
                 );
