@@ -100,5 +100,5 @@ fn a_weight_below_0_unlearns_its_token() {
     let summary = sft(&model, &examples, &config, &mut |_, _| Ok(())).unwrap();
     assert!(summary.last_loss < summary.first_loss);
     let (unlearned, learned) = (last(&model, &[1, 10, 30, 50]), last(&model, &[1, 10, 30, 40]));
-    assert!(unlearned < known - 2.0 && learned > -1.0, "{known} {unlearned} {learned}");
+    assert!(unlearned < known - 1.0 && learned > unlearned + 0.5, "{known} {unlearned} {learned}");
 }
