@@ -40,8 +40,8 @@ pub use checkpoint::Checkpoint;
 pub use error::{CallbackError, TrainError};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use ppo::{
-    Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout,
-    ValueConfig, ValueStart, ppo, ppo_from, update_on,
+    AdvantageKind, Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary,
+    Rollout, ValueConfig, ValueStart, ppo, ppo_from, update_on,
 };
 pub use preference::{Preference, PreferenceConfig, prefer};
 pub use supervised::{

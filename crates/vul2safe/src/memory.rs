@@ -10,10 +10,11 @@ use vul2safe_model::{
 
 use crate::failure::{Failure, Result};
 use crate::machine::{AvailableMemory, available_memory};
-use crate::recipe::Recipe;
+use crate::recipe::{ArmMethod, Recipe};
 use crate::stages::Until;
 use crate::stages::base::{Folder, model_config};
 use crate::stages::evaluate::BATCH;
+use vul2safe_train::PpoConfig;
 
 /// A stage and what it does with the model.
 #[derive(Clone, Debug)]
@@ -111,25 +112,30 @@ pub fn stages(recipe: &Recipe, until: Until) -> Result<Vec<StageMemory>> {
     if until == Until::Sft {
         return Ok(found);
     }
-    if !recipe.arms.is_empty() {
-        let training = &recipe.ppo.training;
-        let longest =
-            recipe.ppo.maximum_prompt_tokens.saturating_add(training.maximum_new_tokens).min(positions);
-        let load = training_load(training.tokens_per_microbatch, usize::MAX, longest);
-        found.push(StageMemory {
-            stage: "ppo",
-            workload: Workload {
-                further_models: 1,
-                training: Some(TrainingLoad { checkpointing: training.gradient_checkpointing, ..load }),
-                sampling: Some(SamplingLoad {
-                    running: training.rollouts_per_update.min(BATCH),
-                    length: longest,
-                    precision: DecodePrecision::Float32,
-                }),
-                ..plain.clone()
-            },
+    let mut arms = Vec::new();
+    for (name, arm) in &recipe.arms {
+        let settings = arm.settings(name, recipe)?;
+        arms.push(match arm.method {
+            ArmMethod::Ppo => ppo_stage(recipe, &settings.ppo, &plain),
+            ArmMethod::MaskedSft | ArmMethod::Unlikelihood => {
+                let training = &settings.supervised;
+                let longest = recipe.sft.maximum_tokens.min(training.maximum_length).min(positions);
+                let load = training_load(training.tokens_per_microbatch, training.tokens_per_batch, longest);
+                let load = TrainingLoad { checkpointing: training.gradient_checkpointing, ..load };
+                StageMemory { stage: "arm", workload: Workload { training: Some(load), ..plain.clone() } }
+            }
+            ArmMethod::Preference => {
+                let training = &settings.preference;
+                // Both sides of a pair stand in one pass.
+                let longest = recipe.sft.maximum_tokens.min(positions).saturating_mul(2);
+                let load = training_load(training.tokens_per_microbatch, usize::MAX, longest);
+                let workload = Workload { further_models: 1, training: Some(load), ..plain.clone() };
+                StageMemory { stage: "arm", workload }
+            }
         });
     }
+    // Arms come one after the other: the largest says what is needed.
+    found.extend(arms.into_iter().max_by_key(|stage| stage.estimate().total));
     if until == Until::Report {
         let longest = recipe
             .ppo
@@ -143,6 +149,26 @@ pub fn stages(recipe: &Recipe, until: Until) -> Result<Vec<StageMemory>> {
         });
     }
     Ok(found)
+}
+
+/// The memory of a PPO arm.
+fn ppo_stage(recipe: &Recipe, training: &PpoConfig, plain: &Workload) -> StageMemory {
+    let positions = plain.config.max_position_embeddings;
+    let longest = recipe.ppo.maximum_prompt_tokens.saturating_add(training.maximum_new_tokens).min(positions);
+    let load = training_load(training.tokens_per_microbatch, usize::MAX, longest);
+    StageMemory {
+        stage: "ppo",
+        workload: Workload {
+            further_models: 1,
+            training: Some(TrainingLoad { checkpointing: training.gradient_checkpointing, ..load }),
+            sampling: Some(SamplingLoad {
+                running: training.rollouts_per_update.min(BATCH),
+                length: longest,
+                precision: DecodePrecision::Float32,
+            }),
+            ..plain.clone()
+        },
+    }
 }
 
 const FLOAT: usize = 4;

@@ -88,22 +88,8 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
             ),
         );
     }
-    let ppo = &recipe.ppo.training;
     for (name, arm) in &recipe.arms {
-        say(
-            "PPO",
-            format!(
-                "arm `{name}`: {} updates of {} rollouts, ≤ {} tokens each; evidence on {}, λ = {}",
-                ppo.updates,
-                ppo.rollouts_per_update,
-                ppo.maximum_new_tokens,
-                match arm.placement {
-                    vul2safe_reward::Placement::Token => "its own tokens",
-                    vul2safe_reward::Placement::Last => "the last token",
-                },
-                arm.lambda
-            ),
-        );
+        say("arm", format!("`{name}`: {}", arm.describe(&arm.settings(name, recipe)?)));
     }
     let models = 1 + usize::from(recipe.sft.enabled) + recipe.arms.len();
     say("evaluation", evaluation_line(recipe, models));

@@ -141,7 +141,7 @@ pub struct Judged {
 }
 
 /// Scores `answers`, each against its reference, in parallel; order is kept.
-pub fn score_all(answers: &[(AnswerText, &Reference)], judge: &Judge, config: &RewardConfig) -> Vec<Judged> {
+pub fn score_all(answers: &[(&AnswerText, &Reference)], judge: &Judge, config: &RewardConfig) -> Vec<Judged> {
     answers.par_iter().map(|(answer, reference)| score_one(answer, reference, judge, config)).collect()
 }
 
@@ -170,7 +170,7 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
     }
     let functional = verdict.as_ref().and_then(Verdict::functional);
     let findings = match &parsed {
-        Some(parsed) if config.findings => findings_of(parsed, &reference.cwe),
+        Some(parsed) if config.findings || config.instance > 0.0 => findings_of(parsed, &reference.cwe),
         _ => Vec::new(),
     };
     let outcome = Outcome {

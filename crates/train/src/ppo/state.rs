@@ -82,6 +82,11 @@ impl PpoState {
         self.update
     }
 
+    /// Answers trained on so far.
+    pub fn rollouts(&self) -> u64 {
+        self.rollouts
+    }
+
     /// Writes a checkpoint folder: the actor in `model/`, or, where it has an adapter, the adapter alone in `adapter/` (PEFT's
     /// layout); everything else beside it.
     ///

@@ -36,7 +36,7 @@ pub(super) fn run(session: &Session, arguments: &ScoreArguments) -> Result<()> {
     let reference = references.get(&pair.id).ok_or_else(|| Failure::program("the pair has no reference"))?;
     let judge = open_judge(session.allow_unprotected)?;
     let answer = AnswerText { text: text.clone(), tokens: tokens.clone(), finished: true };
-    let judged = score_all(&[(answer, reference)], &judge, &recipe.reward);
+    let judged = score_all(&[(&answer, reference)], &judge, &recipe.reward);
     let Some(judged) = judged.into_iter().next() else {
         return Err(Failure::program("one answer gave no score"));
     };

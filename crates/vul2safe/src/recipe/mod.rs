@@ -1,5 +1,6 @@
 //! The recipe: one TOML file that says what a run does. Every key has a default; an unknown key stops the run.
 
+mod arm;
 mod overrides;
 mod parse;
 mod suite;
@@ -13,9 +14,10 @@ use vul2safe_code::Language;
 use vul2safe_corpus::{ColumnMap, SplitConfig};
 use vul2safe_model::{Device, LoraConfig, Precision};
 use vul2safe_repair::RepairConfig;
-use vul2safe_reward::{Placement, RewardConfig};
+use vul2safe_reward::RewardConfig;
 use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 
+pub use arm::{ArmConfig, ArmMethod, ArmSettings};
 pub use overrides::apply_overrides;
 pub use parse::{MOST_THREADS, parse_recipe};
 pub use suite::SuiteKind;
@@ -199,18 +201,24 @@ pub struct PpoStage {
     pub samples_every: usize,
     /// How many rollouts are kept each time.
     pub samples: usize,
+    /// Measuring while it trains.
+    pub validation: ValidationConfig,
     /// The training itself.
     pub training: PpoConfig,
 }
 
-/// What one arm does differently.
+/// Measuring an arm while it trains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArmConfig {
-    /// Where the evidence is paid: on its own tokens, or all of it on the last.
-    pub placement: Placement,
-    /// λ of GAE: 0.95 for rewards on tokens, 1 for a reward on the last token.
-    pub lambda: f64,
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationConfig {
+    /// Before the first update, after every so many, and after the last; 0: never.
+    pub every: usize,
+    /// Tasks, spread over those of `[evaluation]` with another seed.
+    pub tasks: usize,
+    /// Keep the model with the best secure-pass@1 beside the last one, as `<arm>-best`.
+    pub keep_best: bool,
+    /// That model is the arm's result instead of the last one.
+    pub take_best: bool,
 }
 
 /// What every model is measured on.
@@ -236,7 +244,6 @@ pub struct EvaluationConfig {
 
 impl Default for Recipe {
     fn default() -> Self {
-        let arm = |placement, lambda| ArmConfig { placement, lambda };
         Recipe {
             name: "run".to_owned(),
             seed: 0,
@@ -251,7 +258,7 @@ impl Default for Recipe {
             sft: SftStage::default(),
             reward: RewardConfig::default(),
             ppo: PpoStage::default(),
-            arms: BTreeMap::from([("ppo-token".to_owned(), arm(Placement::Token, 0.95))]),
+            arms: BTreeMap::from([("ppo-token".to_owned(), ArmConfig::default())]),
             evaluation: EvaluationConfig::default(),
         }
     }
@@ -308,8 +315,15 @@ impl Default for PpoStage {
             checkpoint_every: 10,
             samples_every: 10,
             samples: 8,
+            validation: ValidationConfig::default(),
             training: PpoConfig::default(),
         }
+    }
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        ValidationConfig { every: 0, tasks: 128, keep_best: true, take_best: false }
     }
 }
 

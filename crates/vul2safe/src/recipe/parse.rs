@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vul2safe_model::{Precision, SamplingOptions};
 
-use super::{ArmConfig, BaseCorpus, Recipe, SourceKind, SuiteKind, apply_overrides};
+use super::{BaseCorpus, Recipe, SourceKind, SuiteKind, apply_overrides};
 use crate::failure::{Failure, Result};
 use crate::stages::base::model_config;
 
@@ -226,15 +226,20 @@ fn validate(recipe: &Recipe) -> Result<()> {
         }
         _ => {}
     }
-    for (name, ArmConfig { lambda, .. }) in &recipe.arms {
-        if !(0.0..=1.0).contains(lambda) {
-            return Err(Failure::user(format!("`arms.{name}.lambda = {lambda}` must lie between 0 and 1")));
-        }
+    for (name, arm) in &recipe.arms {
+        arm.settings(name, recipe)?;
         let plain =
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         if !plain || ["base", "sft"].contains(&name.as_str()) {
             return Err(Failure::user(format!("`arms.{name}`: this cannot be the name of an arm"))
                 .with_hint("use letters, digits, `-` and `_`; `base` and `sft` are taken"));
+        }
+        let best = name.strip_suffix("-best").or_else(|| name.strip_suffix("-training"));
+        if best.is_some_and(|other| recipe.arms.contains_key(other)) {
+            return Err(Failure::user(format!(
+                "`arms.{name}`: the checkpoints of another arm have this name"
+            ))
+            .with_hint("give it a name that does not end in `-best` or `-training`"));
         }
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! The stages of a run, in order. Each reads files of the run folder and leaves files there, so that a run that was
 //! killed goes on with the first stage that has not finished.
 
+pub mod arm;
 pub mod base;
 pub mod build;
 pub mod evaluate;
 pub mod import;
-pub mod ppo;
 pub mod prompts;
 pub mod sft;
 
@@ -103,8 +103,8 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
         return Ok(out);
     }
     for name in recipe.arms.keys() {
-        context.stage(name, &format!("PPO arm `{name}`"), |context| ppo::run(context, name))?;
-        ppo::forget_training(&context, name)?;
+        context.stage(name, &format!("arm `{name}`"), |context| arm::run(context, name))?;
+        arm::forget_training(&context, name)?;
     }
     if options.until == Until::Arms {
         return Ok(out);
@@ -137,13 +137,13 @@ fn check_arm_names(recipe: &Recipe) -> Result<()> {
 /// again is replaced.
 struct StepLog<'a> {
     context: &'a Context<'a>,
-    stage: &'static str,
+    stage: &'a str,
     total: u64,
     metrics: Option<Metrics>,
 }
 
 impl<'a> StepLog<'a> {
-    fn new(context: &'a Context<'a>, stage: &'static str, total: u64) -> Self {
+    fn new(context: &'a Context<'a>, stage: &'a str, total: u64) -> Self {
         StepLog { context, stage, total, metrics: None }
     }
 

@@ -1,23 +1,26 @@
-//! Stage 5: one PPO arm, from the SFT checkpoint.
+//! PPO and GRPO arms.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
-use vul2safe_reward::{RewardConfig, Score};
+use vul2safe_corpus::{RepairPair, read_primevul_plus};
+use vul2safe_reward::{RewardConfig, Score, apply_control};
 use vul2safe_run::{Sample, write_samples};
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{
     CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
 };
 
-use super::base::{save_model, with_adapter};
-use super::evaluate::{Outcomes, make_sample};
-use super::prompts::{answer_text, prompt_ids, request_text};
-use super::{Context, Purpose, build};
+use super::data::training_pairs;
+use super::validation::Validation;
 use crate::failure::{Failure, Result};
+use crate::recipe::{ArmConfig, ArmSettings};
 use crate::scoring::{AnswerText, Judged, Reference, References, score_all};
+use crate::stages::base::{save_model, with_adapter};
+use crate::stages::evaluate::{Outcomes, make_sample};
+use crate::stages::prompts::{answer_text, prompt_ids, request_text};
+use crate::stages::{Context, Purpose, build, derive_seed};
 
 /// A prompt to sample answers to, with what belongs to it.
 struct Request {
@@ -26,28 +29,28 @@ struct Request {
     ids: Vec<u32>,
 }
 
-/// The stage of the arm `name`.
-pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
+pub(super) fn run(
+    context: &Context<'_>,
+    name: &str,
+    arm: &ArmConfig,
+    settings: &ArmSettings,
+) -> Result<Value> {
     let recipe = context.recipe;
-    let arm = &recipe.arms[name];
     let start = context.model_folder(context.arm_start());
     let (reference, tokenizer) = context.open(&start, Purpose::Train)?;
     // With an adapter the reference shares the base's memory with the actor, which gets matrices of its own.
     let reference = with_adapter(context, reference)?;
-    let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
-    let train: Vec<&RepairPair> = pairs.iter().filter(|pair| pair.split == Split::Train).collect();
+    let train = training_pairs(context, name, arm)?;
+    let train: Vec<&RepairPair> = train.iter().collect();
 
-    let reward = RewardConfig { placement: arm.placement, ..recipe.reward };
-    reward.check()?;
+    let reward = settings.reward;
     let config = PpoConfig {
-        lambda: arm.lambda,
         stop_ids: tokenizer.stop_ids(),
         sample_every: recipe.ppo.samples_every,
         // Every arm draws the same prompts, so that only placement differs.
-        seed: context.seed_for("ppo", recipe.ppo.training.seed),
-        ..recipe.ppo.training.clone()
+        seed: context.seed_for("ppo", settings.ppo.seed),
+        ..settings.ppo.clone()
     };
-    config.check()?;
     let positions = reference.config().max_position_embeddings;
     let longest = recipe.ppo.maximum_prompt_tokens.min(positions.saturating_sub(config.maximum_new_tokens));
     let (requests, too_long) = requests(&train, &tokenizer, longest)?;
@@ -84,15 +87,43 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
         reference.placed(context.placement(Purpose::Answer))?
     };
     let mut metrics = context.run.metrics_from(name, state.update())?;
+    let pairs = read_primevul_plus(&context.run.file(build::PAIRS))?;
+    let mut validation = Validation::open(context, name, &pairs, state.update())?;
+    if state.update() == 0 && validation.is_due(0, config.updates as u64) {
+        validation.measure(&actor, &tokenizer, 0, 0)?;
+    }
     // Written by the scorer, read by the observer right after it.
     let functional: RefCell<Vec<Option<bool>>> = RefCell::default();
+    let mut scored_updates = state.update();
     let mut score = |rollouts: &[Rollout]| -> Vec<Score> {
-        let judged = score_rollouts(rollouts, &referred, &tokenizer, context, &reward);
+        let answers: Vec<AnswerText> = rollouts
+            .iter()
+            .map(|rollout| answer_text(&tokenizer, rollout.response(), rollout.finished))
+            .collect();
+        let judged = score_rollouts(&answers, rollouts, &referred, context, &reward);
         functional.replace(judged.iter().map(|one| one.functional).collect());
-        judged.into_iter().map(|one| one.score).collect()
+        let mut scores: Vec<Score> = judged.into_iter().map(|one| one.score).collect();
+        // What is moved about is the evidence of one update; a resumed run draws the same.
+        let seed = derive_seed(context.seed("control"), &scored_updates.to_string());
+        scored_updates += 1;
+        let codes: Vec<AnswerText> = answers
+            .into_iter()
+            .zip(rollouts)
+            .map(|(answer, rollout)| answer.code(referred[rollout.prompt].language).unwrap_or(answer))
+            .collect();
+        let texts: Vec<(&[(usize, usize)], &str)> =
+            codes.iter().map(|code| (code.tokens.as_slice(), code.text.as_str())).collect();
+        apply_control(arm.control, &texts, &mut scores, &reward, seed);
+        scores
     };
     let mut observe = |event: PpoEvent<'_>| -> std::result::Result<Control, CallbackError> {
-        metrics.log(event.update, event.metrics)?;
+        let done = event.update + 1;
+        let mut values = event.metrics.to_vec();
+        if validation.is_due(done, event.updates) {
+            let rollouts = event.state.rollouts();
+            values.extend(validation.measure(event.actor, &tokenizer, done, rollouts)?);
+        }
+        metrics.log(event.update, &values)?;
         let value = |name: &str| metric(event.metrics, name).unwrap_or(f64::NAN);
         let note =
             format!("reward {:+.3}  failed {:.0} %", value("reward_mean"), 100.0 * value("failure_rate"));
@@ -128,19 +159,20 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
     };
     let summary = ppo_from(&mut state, &actor, &reference, &prompts, &config, &mut score, &mut observe)?;
     let folder = context.model_folder(name);
-    save_model(context, &actor, &tokenizer, &folder)?;
+    match (recipe.ppo.validation.take_best, validation.best()) {
+        (true, Some(best)) if best.update < state.update() => {
+            context.progress.say(&format!("  the best checkpoint is the one after update {}", best.update));
+            let (best, _) = context.open(&validation.best_folder(), Purpose::Answer)?;
+            save_model(context, &best, &tokenizer, &folder)?;
+        }
+        _ => save_model(context, &actor, &tokenizer, &folder)?,
+    }
     describe(context, &summary, requests.len(), too_long, &references)
 }
 
 /// Where an arm in training is kept to continue from.
-fn training_checkpoint(context: &Context<'_>, name: &str) -> PathBuf {
+pub(super) fn training_checkpoint(context: &Context<'_>, name: &str) -> PathBuf {
     context.run.file(&format!("checkpoints/{name}-training"))
-}
-
-/// Removes what the finished arm `name` no longer needs to continue from. Only once the journal has it as finished:
-/// a kill half-way through would otherwise leave a checkpoint that is neither whole nor gone.
-pub fn forget_training(context: &Context<'_>, name: &str) -> Result<()> {
-    Ok(PpoState::remove(&training_checkpoint(context, name))?)
 }
 
 /// Prompts of the training pairs that fit, and the number of those that do not.
@@ -165,19 +197,14 @@ fn requests(train: &[&RepairPair], tokenizer: &Tokenizer, longest: usize) -> Res
 }
 
 fn score_rollouts(
+    answers: &[AnswerText],
     rollouts: &[Rollout],
     referred: &[&Reference],
-    tokenizer: &Tokenizer,
     context: &Context<'_>,
     reward: &RewardConfig,
 ) -> Vec<Judged> {
-    let answers: Vec<(AnswerText, &Reference)> = rollouts
-        .iter()
-        .map(|rollout| {
-            let answer = answer_text(tokenizer, rollout.response(), rollout.finished);
-            (answer, referred[rollout.prompt])
-        })
-        .collect();
+    let answers: Vec<(&AnswerText, &Reference)> =
+        answers.iter().zip(rollouts).map(|(answer, rollout)| (answer, referred[rollout.prompt])).collect();
     score_all(&answers, &context.judge, reward)
 }
 

@@ -1,0 +1,40 @@
+//! Stage 5: one arm, from the SFT checkpoint.
+
+mod data;
+mod ppo;
+mod preference;
+mod supervised;
+mod validation;
+
+use serde_json::Value;
+use vul2safe_train::PpoState;
+
+pub use validation::{ValidationPoint, validation_file};
+
+use super::Context;
+use crate::failure::Result;
+use crate::recipe::ArmMethod;
+
+/// The stage of the arm `name`.
+pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
+    let arm = &context.recipe.arms[name];
+    let settings = arm.settings(name, context.recipe)?;
+    match arm.method {
+        ArmMethod::Ppo => ppo::run(context, name, arm, &settings),
+        ArmMethod::MaskedSft | ArmMethod::Unlikelihood => supervised::run(context, name, arm, &settings),
+        ArmMethod::Preference => preference::run(context, name, arm, &settings),
+    }
+}
+
+/// Removes what the finished arm `name` no longer needs to continue from. Only once the journal has it as finished:
+/// a kill half-way through would otherwise leave a checkpoint that is neither whole nor gone.
+pub fn forget_training(context: &Context<'_>, name: &str) -> Result<()> {
+    match context.recipe.arms[name].method {
+        ArmMethod::Ppo => Ok(PpoState::remove(&ppo::training_checkpoint(context, name))?),
+        ArmMethod::MaskedSft | ArmMethod::Unlikelihood => {
+            Ok(supervised::training_checkpoint(context, name).remove()?)
+        }
+        // It is short, and starts again.
+        ArmMethod::Preference => Ok(()),
+    }
+}
