@@ -45,7 +45,9 @@ pub use item::{Answered, Completion, Form, Item, items_from_tasks};
 pub use log::{Log, LogError, read_log};
 pub use render::{render_comparison, render_summary};
 pub use statistics::{Interval, McNemar, mcnemar, paired_difference, pass_at_k, wilson};
-pub use suites::{FORMATS, Format, Layout, MAXIMUM_FILE_BYTES, SourceFile, Suite, SuiteError, Tasks, range};
+pub use suites::{
+    FORMATS, Format, Layout, MAXIMUM_FILE_BYTES, SourceFile, Suite, SuiteError, Tasks, range, range_of,
+};
 pub use summary::{Figure, IntervalKind, JudgedBy, Summary, SummaryOptions, SummaryRow, summarize};
 pub use table::table;
 

@@ -7,12 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use vul2safe_code::{Cwe, Language};
 use vul2safe_corpus::{SourceId, Tests, VulnerabilityRecord};
 
-use crate::families::FAMILIES;
 use crate::family::{Context, Family, Variant};
 use crate::names::{Names, Words, pick, stable_hash};
 use crate::naming;
 use crate::wording::{corpus_request, exam_request};
-use crate::{Document, Level, Task, TaskSite};
+use crate::{Document, Level, Selection, Task, TaskSite};
 
 /// One function name in this many is kept for the held-out-contexts tasks.
 const KEPT_FOR_CONTEXTS: u64 = 6;
@@ -31,11 +30,30 @@ const TRIES: usize = 500;
 /// out. The same arguments give the same tasks. A held-out family has tasks at [`Level::HeldOutFamilies`] alone, the others
 /// at every other level.
 pub fn tasks(level: Level, per_family: usize, seed: u64) -> Vec<Task> {
-    FAMILIES
-        .iter()
-        .filter(|family| family.is_held_out() == (level == Level::HeldOutFamilies))
-        .flat_map(|family| family_tasks(family, level, per_family, seed))
-        .collect()
+    Selection::default().tasks(level, per_family, seed)
+}
+
+impl Selection {
+    /// As [`tasks`], of these families alone. A family's tasks are the same whichever others are chosen.
+    pub fn tasks(&self, level: Level, per_family: usize, seed: u64) -> Vec<Task> {
+        self.families()
+            .filter(|family| family.is_held_out() == (level == Level::HeldOutFamilies))
+            .flat_map(|family| family_tasks(family, level, per_family, seed))
+            .collect()
+    }
+
+    /// As [`vulnerability_records`], of these families alone.
+    pub fn vulnerability_records(&self, per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
+        self.families()
+            .filter(|family| !family.harmless() && !family.is_held_out())
+            .flat_map(|family| family_records(family, per_family, seed))
+            .collect()
+    }
+
+    /// As [`base_corpus`], of these families alone; documents about names are in their languages.
+    pub fn base_corpus(&self, documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Document> {
+        corpus(self, documents, vulnerable_share, seed)
+    }
 }
 
 fn family_tasks(family: &Family, level: Level, per_family: usize, seed: u64) -> Vec<Task> {
@@ -110,11 +128,7 @@ fn tests(family: &Family, names: &Names, tests: &str) -> String {
 /// fix makes of it. Every record has a docstring and functional tests, and a project of its own, so that a split by
 /// project may part any two. Never exploit tests, prompts or spans; never a reserved word or a held-out context.
 pub fn vulnerability_records(per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
-    FAMILIES
-        .iter()
-        .filter(|family| !family.harmless() && !family.is_held_out())
-        .flat_map(|family| family_records(family, per_family, seed))
-        .collect()
+    Selection::default().vulnerability_records(per_family, seed)
 }
 
 fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
@@ -182,20 +196,24 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
 /// Held out: a function name whose verb and noun are both reserved words, and one name in six of the others, occur
 /// in no document; these are the names of the held-out tasks. Each reserved word does occur, with other words.
 pub fn base_corpus(documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Document> {
+    Selection::default().base_corpus(documents, vulnerable_share, seed)
+}
+
+fn corpus(selection: &Selection, documents: usize, vulnerable_share: f64, seed: u64) -> Vec<Document> {
     let mut random = stream(seed, "corpus");
     let (harmless, open): (Vec<&Family>, Vec<&Family>) =
-        FAMILIES.iter().partition(|family| family.harmless());
+        selection.families().partition(|family| family.harmless());
     let mut corpus = Vec::with_capacity(documents);
     while corpus.len() < documents {
         if chance(NAMING_SHARE, &mut random) {
-            corpus.push(naming::document(&mut random));
+            corpus.push(naming::document(selection, &mut random));
             continue;
         }
-        let family = if chance(HARMLESS_SHARE, &mut random) {
-            pick(&harmless, &mut random)
-        } else {
-            pick(&open, &mut random)
-        };
+        // Both are drawn from where there are both.
+        let wants_harmless = chance(HARMLESS_SHARE, &mut random);
+        let kind =
+            if (wants_harmless && !harmless.is_empty()) || open.is_empty() { &harmless } else { &open };
+        let family = pick(kind, &mut random);
         let context_held_out = chance(HELD_OUT_CONTEXT_SHARE, &mut random) && !family.is_held_out();
         let names = draw(family, Words::Any, context_held_out, &mut random);
         if names.is_reserved(family.names) || is_kept_for_contexts(&names) {

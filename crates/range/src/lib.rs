@@ -32,6 +32,7 @@ mod family;
 mod generate;
 mod names;
 mod naming;
+mod selection;
 mod wording;
 
 use std::fmt;
@@ -43,6 +44,7 @@ pub use check::{Problem, Trial, check, trials};
 pub use copied::{CopyIndex, CopyShare, WINDOW};
 pub use export::{ExportedTask, Implementations};
 pub use generate::{base_corpus, tasks, vulnerability_records};
+pub use selection::{Selection, UnknownFamily};
 
 /// One way to answer a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

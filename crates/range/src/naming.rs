@@ -5,8 +5,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use vul2safe_code::Language;
 
-use crate::Document;
 use crate::names::{self, Names, pick};
+use crate::{Document, Selection};
 
 /// A form with its slots: `$noun` for the whole, `$list` and `$pairs` filled by name.
 struct Form {
@@ -66,8 +66,8 @@ const FORMS: [Form; 16] = [
     ),
 ];
 
-/// One document about names.
-pub(crate) fn document(random: &mut ChaCha8Rng) -> Document {
+/// One document about names, in a language of the selection.
+pub(crate) fn document(selection: &Selection, random: &mut ChaCha8Rng) -> Document {
     let pools = [&names::NOUN, &names::FIELD, &names::TABLE, &names::FOLDER, &names::EVENT, &names::HOST];
     let words: Vec<&'static str> =
         pools.iter().flat_map(|pool| pool.open.iter().chain(pool.reserved)).copied().collect();
@@ -99,6 +99,7 @@ pub(crate) fn document(random: &mut ChaCha8Rng) -> Document {
     filled.set("lookups", join(&|word| format!("{noun}[\"{word}\"]")));
     filled.set("pairs", two_by_two(&|key, value| format!("{key} to {value}")));
     filled.set("entries", two_by_two(&|key, value| format!("\"{key}\": \"{value}\"")));
-    let form = pick(&FORMS, random);
+    let forms: Vec<&Form> = FORMS.iter().filter(|form| selection.has_language(form.language)).collect();
+    let form = pick(&forms, random);
     Document { request: filled.fill(form.request), language: form.language, code: filled.fill(form.code) }
 }

@@ -103,6 +103,7 @@ from_crate_errors!(
     vul2safe_model::DeviceError,
     vul2safe_model::ModelError,
     vul2safe_report::ReportError,
+    vul2safe_range::UnknownFamily,
     vul2safe_reward::RewardError,
     vul2safe_run::RunError,
     vul2safe_sandbox::SandboxError,

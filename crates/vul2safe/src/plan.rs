@@ -217,8 +217,11 @@ fn base_line(recipe: &Recipe, records: &[VulnerabilityRecord]) -> String {
     let (documents, tokens) = match base.corpus {
         BaseCorpus::Range => {
             // The corpus is made from the seed alone, so a small part of it tells how long its documents are.
-            let part =
-                vul2safe_range::base_corpus(base.documents.min(500), base.vulnerable_share, recipe.seed);
+            let part = vul2safe_range::Selection::of(&recipe.data.families).unwrap_or_default().base_corpus(
+                base.documents.min(500),
+                base.vulnerable_share,
+                recipe.seed,
+            );
             let bytes: usize = part.iter().map(|document| document.request.len() + document.code.len()).sum();
             (base.documents, base.documents.saturating_mul(bytes) / part.len().max(1) / BYTES_A_TOKEN)
         }

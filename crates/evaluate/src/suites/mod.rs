@@ -29,7 +29,7 @@ use vul2safe_code::Language;
 
 use crate::Item;
 pub use error::SuiteError;
-pub use range::range;
+pub use range::{range, range_of};
 use source::Ids;
 pub use source::{MAXIMUM_FILE_BYTES, SourceFile};
 

@@ -79,6 +79,9 @@ pub struct DataConfig {
     pub maximum_bytes: usize,
     /// `range` only: vulnerability records of each family.
     pub records_per_family: usize,
+    /// `range` only: the families of records and of the base model's corpus, by name; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
     /// `jsonl`, `csv` and `parquet` only: which column holds what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<ColumnMap>,
@@ -232,6 +235,9 @@ pub struct EvaluationConfig {
     pub data: Option<PathBuf>,
     /// `range`: tasks of each family and held-out level.
     pub per_family: usize,
+    /// `range`: the families, by name; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
     /// `records`: at most this many held-out records.
     pub maximum_tasks: usize,
     /// Answers stop after this many tokens and then count as truncated.
@@ -271,6 +277,7 @@ impl Default for DataConfig {
             path: None,
             maximum_bytes: 131_072,
             records_per_family: 24,
+            families: Vec::new(),
             columns: None,
             split: SplitConfig::default(),
         }
@@ -333,6 +340,7 @@ impl Default for EvaluationConfig {
             suite: SuiteKind::Range,
             data: None,
             per_family: 8,
+            families: Vec::new(),
             maximum_tasks: 100,
             maximum_new_tokens: 256,
             temperature: 0.0,

@@ -226,6 +226,13 @@ fn validate(recipe: &Recipe) -> Result<()> {
         }
         _ => {}
     }
+    for (key, families) in
+        [("data.families", &recipe.data.families), ("evaluation.families", &recipe.evaluation.families)]
+    {
+        vul2safe_range::Selection::of(families).map_err(|error| {
+            Failure::user(format!("`{key}`: {error}")).with_hint(error.hint().unwrap_or_default())
+        })?;
+    }
     for (name, arm) in &recipe.arms {
         arm.settings(name, recipe)?;
         let plain =

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use vul2safe_corpus::{Split, read_primevul_plus};
 use vul2safe_model::{Adapter, Config, LoraConfig, Model, Placement};
+use vul2safe_range::Selection;
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
 
@@ -96,8 +97,11 @@ pub fn documents(context: &Context<'_>) -> Result<Vec<Document>> {
     let base = &context.recipe.base;
     match base.corpus {
         BaseCorpus::Range => {
-            let corpus =
-                vul2safe_range::base_corpus(base.documents, base.vulnerable_share, context.seed("corpus"));
+            let corpus = Selection::of(&context.recipe.data.families)?.base_corpus(
+                base.documents,
+                base.vulnerable_share,
+                context.seed("corpus"),
+            );
             Ok(corpus
                 .into_iter()
                 .map(|document| Document { request: document.request, code: document.code })

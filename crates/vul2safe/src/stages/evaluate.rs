@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, Split, read_primevul_plus};
-use vul2safe_evaluate::{Answered, Item, Suite, assemble, range, table as rates};
+use vul2safe_evaluate::{Answered, Item, Suite, assemble, range_of, table as rates};
 use vul2safe_judge::{Judge, Submission, TestResult};
 use vul2safe_model::{Finish, Generation, Model, SamplingOptions};
-use vul2safe_range::CopyIndex;
+use vul2safe_range::{CopyIndex, Selection};
 use vul2safe_reward::{Outcome, Placement, RewardConfig, Score};
 use vul2safe_run::{EvaluationTable, Sample, SampleToken, write_samples};
 use vul2safe_tokens::Tokenizer;
@@ -30,7 +30,7 @@ pub const BATCH: usize = 128;
 /// A suite without a single task, or one whose file cannot be read.
 pub fn suite(config: &EvaluationConfig, pairs: &[RepairPair], seed: u64) -> Result<Suite> {
     match config.suite {
-        SuiteKind::Range => Ok(range(config.per_family, seed)),
+        SuiteKind::Range => Ok(range_of(&Selection::of(&config.families)?, config.per_family, seed)),
         SuiteKind::Records => {
             let held_out: Vec<Item> =
                 pairs.iter().filter(|pair| pair.split != Split::Train).filter_map(item_of_pair).collect();

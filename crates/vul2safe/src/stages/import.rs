@@ -27,7 +27,8 @@ pub fn import(data: &DataConfig, seed: u64) -> Result<Imported> {
     let columns = || data.columns.clone().unwrap_or_default();
     let source = match data.source {
         SourceKind::Range => {
-            let records = vul2safe_range::vulnerability_records(data.records_per_family, seed);
+            let records = vul2safe_range::Selection::of(&data.families)?
+                .vulnerability_records(data.records_per_family, seed);
             return Ok(Imported { read: records.len(), records, ..Imported::default() });
         }
         SourceKind::Sven => Source::Sven { path: path()? },
