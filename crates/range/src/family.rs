@@ -1,9 +1,9 @@
 //! The form that every family file fills in, and how an answer is put together from it.
 
-use vul2safe_code::{Language, Severity};
+use vul2safe_code::{Cwe, Language, Severity, Span};
 
-use crate::Implementation;
 use crate::names::{Names, Pool};
+use crate::{Implementation, SitedAnswer, SitedPlace};
 
 /// A kind of task. All texts are templates whose `$slots` come from `names`, the context and, for the code, the
 /// sites; besides those there are `$function`, `$parameters`, `$signature` (`function(parameters)`, in C after the type
@@ -204,29 +204,8 @@ impl Family {
         docstring: bool,
         chosen: &[&'static Variant],
     ) -> Implementation {
-        let mut imports: Vec<&str> =
-            chosen.iter().flat_map(|variant| variant.imports.iter().copied()).collect();
-        imports.sort_by_key(|line| (line.starts_with("from"), *line));
-        imports.dedup();
-        let mut text = String::new();
-        for line in &imports {
-            text.push_str(line);
-            text.push('\n');
-        }
-        if !imports.is_empty() {
-            text.push_str(if self.language == Language::Python { "\n\n" } else { "\n" });
-        }
-        for line in self.expanded(chosen).lines() {
-            if line.trim() != "$docstring" {
-                text.push_str(line);
-                text.push('\n');
-            } else if docstring {
-                let indent = &line[..line.len() - line.trim_start().len()];
-                let (open, close) =
-                    if self.language == Language::Python { ("\"\"\"", "\"\"\"") } else { ("/* ", " */") };
-                text.push_str(&format!("{indent}{open}{}.{close}\n", self.docstring));
-            }
-        }
+        let lines = self.lines(docstring, chosen);
+        let text: String = lines.iter().map(|(_, line)| line.as_str()).collect();
         let labels: Vec<&str> = chosen.iter().map(|variant| variant.label).collect();
         let flawed = self.sites.iter().zip(chosen).filter(|(_, variant)| variant.is_flawed());
         Implementation {
@@ -236,27 +215,79 @@ impl Family {
         }
     }
 
-    /// The code with each site's line replaced by the chosen variant, at that line's indentation.
-    fn expanded(&self, chosen: &[&Variant]) -> String {
-        let mut text = String::new();
+    /// The same answer with the places of its sites: of each the lines of its variant, and the imports that it alone asks for.
+    pub fn sited(&self, names: &Names, docstring: bool, chosen: &[&'static Variant]) -> SitedAnswer {
+        let mut code = String::new();
+        let mut places: Vec<SitedPlace> = self
+            .sites
+            .iter()
+            .zip(chosen)
+            .map(|(site, variant)| SitedPlace {
+                name: site.slot.to_owned(),
+                cwe: site.cwe.map(Cwe),
+                flawed: variant.is_flawed(),
+                spans: Vec::new(),
+            })
+            .collect();
+        for (site, line) in self.lines(docstring, chosen) {
+            let start = code.len();
+            code.push_str(&names.fill(&line));
+            if let Some(site) = site {
+                places[site].spans.push(Span::new(start, code.len()));
+            }
+        }
+        SitedAnswer { code, places }
+    }
+
+    /// The lines of an answer, unfilled, each with the site it belongs to.
+    fn lines(&self, docstring: bool, chosen: &[&Variant]) -> Vec<(Option<usize>, String)> {
+        let mut imports: Vec<&str> =
+            chosen.iter().flat_map(|variant| variant.imports.iter().copied()).collect();
+        imports.sort_by_key(|line| (line.starts_with("from"), *line));
+        imports.dedup();
+        let asks = |site: &usize, line: &str| chosen[*site].imports.contains(&line);
+        let mut lines: Vec<(Option<usize>, String)> = imports
+            .iter()
+            .map(|line| {
+                let mut askers = (0..chosen.len()).filter(|site| asks(site, line));
+                let only = askers.next().filter(|_| askers.next().is_none());
+                (only, format!("{line}\n"))
+            })
+            .collect();
+        if !imports.is_empty() {
+            let gap = if self.language == Language::Python { "\n\n" } else { "\n" };
+            lines.push((None, gap.to_owned()));
+        }
+        for (site, line) in self.expanded(chosen) {
+            if line.trim() != "$docstring" {
+                lines.push((site, format!("{line}\n")));
+            } else if docstring {
+                let indent = &line[..line.len() - line.trim_start().len()];
+                let (open, close) =
+                    if self.language == Language::Python { ("\"\"\"", "\"\"\"") } else { ("/* ", " */") };
+                lines.push((None, format!("{indent}{open}{}.{close}\n", self.docstring)));
+            }
+        }
+        lines
+    }
+
+    /// The code with each site's line replaced by the chosen variant, at that line's indentation; line by line, with the site.
+    fn expanded(&self, chosen: &[&Variant]) -> Vec<(Option<usize>, String)> {
+        let mut lines = Vec::new();
         for line in self.code.trim_matches('\n').lines() {
             let slot = line.trim_start();
             let indent = &line[..line.len() - slot.len()];
             match self.sites.iter().position(|site| slot.strip_prefix('$') == Some(site.slot)) {
                 Some(index) => {
                     for part in chosen[index].code.trim_matches('\n').lines() {
-                        text.push_str(if part.is_empty() { "" } else { indent });
-                        text.push_str(part);
-                        text.push('\n');
+                        let indent = if part.is_empty() { "" } else { indent };
+                        lines.push((Some(index), format!("{indent}{part}")));
                     }
                 }
-                None => {
-                    text.push_str(line);
-                    text.push('\n');
-                }
+                None => lines.push((None, line.to_owned())),
             }
         }
-        text
+        lines
     }
 
     /// The secure variants that an upstream fix would leave in place of the chosen ones.

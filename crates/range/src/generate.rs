@@ -11,7 +11,7 @@ use crate::family::{Context, Family, Variant};
 use crate::names::{Names, Words, pick, stable_hash};
 use crate::naming;
 use crate::wording::{corpus_request, exam_request};
-use crate::{Document, Level, Selection, Task, TaskSite};
+use crate::{Document, Level, Selection, SitedAnswer, Task, TaskSite};
 
 /// One function name in this many is kept for the held-out-contexts tasks.
 const KEPT_FOR_CONTEXTS: u64 = 6;
@@ -48,6 +48,29 @@ impl Selection {
             .filter(|family| !family.harmless() && !family.is_held_out())
             .flat_map(|family| family_records(family, per_family, seed))
             .collect()
+    }
+
+    /// The records of [`Selection::vulnerability_records`], each with the answers that its request could get: every variant of
+    /// every place occurs, secure and flawed, in every combination of flaws.
+    pub fn records_with_answers(
+        &self,
+        per_family: usize,
+        seed: u64,
+    ) -> Vec<(VulnerabilityRecord, Vec<SitedAnswer>)> {
+        let kept = |family: &&Family| !family.harmless() && !family.is_held_out();
+        let mut found = Vec::new();
+        for family in self.families().filter(kept) {
+            for (record, names) in named_records(family, per_family, seed) {
+                let clean = vec![false; family.sites.len()];
+                let combinations = std::iter::once(clean).chain(family.flaws());
+                let answers = combinations
+                    .flat_map(|flaws| family.covering(&flaws))
+                    .map(|chosen| family.sited(&names, false, &chosen))
+                    .collect();
+                found.push((record, answers));
+            }
+        }
+        found
     }
 
     /// As [`base_corpus`], of these families alone; documents about names are in their languages.
@@ -132,6 +155,11 @@ pub fn vulnerability_records(per_family: usize, seed: u64) -> Vec<VulnerabilityR
 }
 
 fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<VulnerabilityRecord> {
+    named_records(family, per_family, seed).into_iter().map(|(record, _)| record).collect()
+}
+
+/// The records of a family with the names in them.
+fn named_records(family: &Family, per_family: usize, seed: u64) -> Vec<(VulnerabilityRecord, Names)> {
     let mut random = stream(seed, &format!("records/{}", family.name));
     let flaws = family.flaws();
     let mut seen = BTreeSet::new();
@@ -159,7 +187,7 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
             .collect();
         // The family's own weakness comes first, as data sets name the gravest one first.
         cwe.sort_by_key(|cwe| Some(cwe.0) != family.cwe);
-        records.push(VulnerabilityRecord {
+        let record = VulnerabilityRecord {
             id: format!("range-{}-{hash}", family.name),
             language: family.language,
             cwe,
@@ -184,7 +212,8 @@ fn family_records(family: &Family, per_family: usize, seed: u64) -> Vec<Vulnerab
             split: None,
             original: Vec::new(),
             source: SourceId { dataset: "vul2safe-range".to_string(), id: hash },
-        });
+        };
+        records.push((record, names));
     }
     records
 }

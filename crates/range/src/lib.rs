@@ -38,7 +38,7 @@ mod wording;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use vul2safe_code::{Cwe, Language, Severity};
+use vul2safe_code::{Cwe, Language, Severity, Span};
 
 pub use check::{Problem, Trial, check, trials};
 pub use copied::{CopyIndex, CopyShare, WINDOW};
@@ -55,6 +55,28 @@ pub struct Implementation {
     pub flawed: Vec<String>,
     /// A complete module or C file.
     pub code: String,
+}
+
+/// An answer of which it is known where each of its places is and whether it is flawed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SitedAnswer {
+    /// A complete module or C file.
+    pub code: String,
+    /// Its places, in the family's order.
+    pub places: Vec<SitedPlace>,
+}
+
+/// One place of a [`SitedAnswer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SitedPlace {
+    /// Name, as in [`Implementation::flawed`].
+    pub name: String,
+    /// What can go wrong here.
+    pub cwe: Option<Cwe>,
+    /// Whether it did. That exactly the tests of flawed places notice is what [`check()`] shows of every variant.
+    pub flawed: bool,
+    /// Its lines, and the imports that it alone asks for.
+    pub spans: Vec<Span>,
 }
 
 /// An independent place where an answer to a task can go wrong, with the tests that attack this place and no other.

@@ -5,7 +5,7 @@ use crate::index::Match;
 use crate::patterns::Patterns;
 use crate::sequence::{Item, items, items_in};
 use crate::{Cheat, Evidence, Finding, Origin, Sign};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use vul2safe_code::{Parsed, Span};
 
@@ -49,6 +49,11 @@ pub(crate) fn find(answer: &Parsed, patterns: &Patterns, findings: &[Finding], r
         .map(|found| Candidate::new(found, patterns, &items))
         .filter(|found| related || found.is_own)
         .collect();
+    // What is not there as it stands may be there with a temporary more or less.
+    let seen: HashSet<usize> =
+        matches.iter().filter(|found| found.is_own).map(|found| found.pattern).collect();
+    let more = patterns.inlined_matches(answer, &items, |number| !seen.contains(&number));
+    matches.extend(more.into_iter().map(|(number, run)| Candidate::of_run(number, run, patterns, &items)));
     if matches.is_empty() && findings.is_empty() {
         return Found::default();
     }
@@ -167,6 +172,13 @@ impl Candidate {
             extent: found.start..found.start + pattern.elements.len(),
             span: first.cover(last),
         }
+    }
+
+    /// A match without temporaries, by the items that it rewards.
+    fn of_run(number: usize, run: Range<usize>, patterns: &Patterns, items: &[Item<'_>]) -> Self {
+        let (pattern, is_own) = patterns.pattern(number);
+        let span = items[run.start].span.cover(items[run.end - 1].span);
+        Self { pattern: number, is_own, sign: pattern.sign, place: pattern.place, extent: run, span }
     }
 
     fn evidence(&self, patterns: &Patterns, weight: f32, origin: Origin) -> Evidence {

@@ -42,6 +42,7 @@ mod error;
 mod evidence;
 mod find;
 mod index;
+mod inline;
 mod intent;
 mod pattern;
 mod patterns;

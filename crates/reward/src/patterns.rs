@@ -2,6 +2,7 @@
 
 use crate::dead::outermost;
 use crate::index::Index;
+use crate::inline::{Inlined, inlined, longest_run, run_of};
 use crate::pattern::{Pattern, Reading};
 use crate::sequence::{Item, Positions, items, items_in};
 use crate::{RewardError, Sign};
@@ -27,6 +28,10 @@ pub struct Patterns {
     sides: Arc<Sides>,
     /// Own patterns: string contents exact.
     own: Vec<Arc<Pattern>>,
+    /// Of each own pattern the one to look for where single-use temporaries are left out of both texts.
+    inlined: Vec<Option<Arc<Pattern>>>,
+    /// Those that there are, and whose they are by place in `own`.
+    inlined_index: Arc<(Index, Vec<usize>)>,
     /// The same spans with string contents reduced to their shape: what other records may use.
     general: Vec<Arc<Pattern>>,
     /// General patterns taken over by [`Patterns::merge`].
@@ -68,8 +73,13 @@ impl Patterns {
         let vulnerable = Positions::new(items(&sides.vulnerable));
         let secure = Positions::new(items(&sides.secure));
         let record: Arc<str> = Arc::from(pair.id.as_str());
+        let vulnerable_inlined = inlined(&sides.vulnerable, &vulnerable.items);
+        let secure_inlined = inlined(&sides.secure, &secure.items);
+        let vulnerable_positions = Positions::new(vulnerable_inlined.items.clone());
+        let secure_positions = Positions::new(secure_inlined.items.clone());
 
         let (mut own, mut general, mut dropped) = (Vec::new(), Vec::new(), 0);
+        let mut own_inlined = Vec::new();
         for label in widest_first(&pair.spans) {
             let (parsed, here, name) = match label.side {
                 Side::Vulnerable => (&sides.vulnerable, &vulnerable, "vulnerable"),
@@ -94,7 +104,15 @@ impl Patterns {
             let like = Pattern::blank(sign, place, reason, record.clone());
             let near = near_windows(parsed, &here.items, rewarded.clone());
             match own_pattern(&here.items, &near, &rewarded, there, &like) {
-                Some(pattern) => own.push(Arc::new(pattern)),
+                Some(pattern) => {
+                    own.push(Arc::new(pattern));
+                    let here = if label.side == Side::Secure { &secure_inlined } else { &vulnerable_inlined };
+                    let there = match sign {
+                        Sign::Negative => &secure_positions,
+                        Sign::Positive => &vulnerable_positions,
+                    };
+                    own_inlined.push(inlined_pattern(here, &rewarded, there, &like));
+                }
                 None => dropped += 1,
             }
             if is_anchor {
@@ -115,7 +133,41 @@ impl Patterns {
         let index = Arc::new(Index::new(&own, &[]));
         let asked =
             outermost(&sides.secure.functions()).into_iter().map(|function| function.name.clone()).collect();
-        Ok(Patterns { sides: Arc::new(sides), own, general, related: Vec::new(), dropped, asked, index })
+        let inlined_index = inlined_index(&own_inlined);
+        Ok(Patterns {
+            sides: Arc::new(sides),
+            own,
+            inlined: own_inlined,
+            inlined_index,
+            general,
+            related: Vec::new(),
+            dropped,
+            asked,
+            index,
+        })
+    }
+
+    /// Matches of own patterns in a text without its single-use temporaries: the pattern's place in `own`, and the items of the
+    /// text that are rewarded. Only of patterns that are `wanted`.
+    pub(crate) fn inlined_matches(
+        &self,
+        answer: &Parsed,
+        plain: &[Item<'_>],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<(usize, Range<usize>)> {
+        let (index, numbers) = &*self.inlined_index;
+        if !numbers.iter().any(|&number| wanted(number)) {
+            return Vec::new();
+        }
+        let text = inlined(answer, plain);
+        let mut found = Vec::new();
+        for place in index.matches(&text.items) {
+            let number = numbers[place.pattern];
+            let Some(pattern) = self.inlined[number].as_ref().filter(|_| wanted(number)) else { continue };
+            let rewarded = place.start + pattern.rewarded.start..place.start + pattern.rewarded.end;
+            found.extend(longest_run(&text, rewarded).map(|run| (number, run)));
+        }
+        found
     }
 
     /// Parses an answer: as an excerpt where the record's own repair is one, for then that is what was asked for (the prompt
@@ -173,6 +225,8 @@ impl Patterns {
         let own = Patterns {
             sides: Arc::new(Sides { vulnerable: nothing()?, secure: nothing()? }),
             own: Vec::new(),
+            inlined: Vec::new(),
+            inlined_index: inlined_index(&[]),
             general: Vec::new(),
             related: Vec::new(),
             dropped: 0,
@@ -180,6 +234,64 @@ impl Patterns {
             index: Arc::new(Index::new(&[], &[])),
         };
         Ok(Patterns::merge(&own, others))
+    }
+
+    /// Withdraws own patterns that records of the same weaknesses contradict: diffs hold more than the repair (another call that
+    /// does the same, an import), and what is no part of the repair here stands in the flawed code there. A secure pattern goes when
+    /// it stands in another record's vulnerable text, a vulnerable one when it stands in another's secure text. A record keeps the
+    /// patterns of a sign that would lose all of them. `has_all(a, b)` says whether record `b`, by its place, has all weaknesses of
+    /// record `a`: only such a text is flawed (or mended) in every way that the pattern may be about. Returns how many were withdrawn. Do this once over a training set, beside [`Patterns::screen`].
+    pub fn screen_own(records: &mut [Patterns], has_all: impl Fn(usize, usize) -> bool) -> usize {
+        let offered: Vec<(usize, Arc<Pattern>)> = records
+            .iter()
+            .enumerate()
+            .flat_map(|(record, patterns)| patterns.own.iter().map(move |pattern| (record, pattern.clone())))
+            .collect();
+        let all: Vec<Arc<Pattern>> = offered.iter().map(|(_, pattern)| pattern.clone()).collect();
+        let index = Index::new(&all, &[]);
+        let mut contradicted: HashSet<*const Pattern> = HashSet::new();
+        for (other, record) in records.iter().enumerate() {
+            let found = |side: &Parsed| -> HashSet<usize> {
+                index.matches(&items(side)).into_iter().map(|found| found.pattern).collect()
+            };
+            let (vulnerable, secure) = (found(&record.sides.vulnerable), found(&record.sides.secure));
+            for &number in vulnerable.union(&secure) {
+                let (own, pattern) = &offered[number];
+                let is_wrong = match pattern.sign {
+                    Sign::Positive => vulnerable.contains(&number),
+                    Sign::Negative => secure.contains(&number),
+                };
+                if is_wrong && *own != other && has_all(*own, other) {
+                    contradicted.insert(Arc::as_ptr(pattern));
+                }
+            }
+        }
+        let mut withdrawn = 0;
+        for record in records.iter_mut() {
+            let stays = |pattern: &Arc<Pattern>| !contradicted.contains(&Arc::as_ptr(pattern));
+            let keeps_some =
+                |sign: Sign| record.own.iter().any(|pattern| pattern.sign == sign && stays(pattern));
+            let (positive, negative) = (keeps_some(Sign::Positive), keeps_some(Sign::Negative));
+            let before = record.own.len();
+            let kept: Vec<bool> = record
+                .own
+                .iter()
+                .map(|pattern| {
+                    let replaceable = if pattern.sign == Sign::Positive { positive } else { negative };
+                    stays(pattern) || !replaceable
+                })
+                .collect();
+            let mut of_own = kept.iter();
+            record.own.retain(|_| of_own.next() == Some(&true));
+            let mut of_inlined = kept.iter();
+            record.inlined.retain(|_| of_inlined.next() == Some(&true));
+            if record.own.len() < before {
+                record.inlined_index = inlined_index(&record.inlined);
+                withdrawn += before - record.own.len();
+                record.index = Arc::new(Index::new(&record.own, &record.related));
+            }
+        }
+        withdrawn
     }
 
     /// Withdraws general patterns that other records contradict: a secure one found in the vulnerable text of any
@@ -269,6 +381,25 @@ impl Patterns {
     pub(crate) fn asked_functions(&self) -> &[String] {
         &self.asked
     }
+}
+
+/// The pattern of a span where temporaries are left out of both sides.
+fn inlined_pattern(
+    here: &Inlined<'_>,
+    rewarded: &Range<usize>,
+    there: &Positions<'_>,
+    like: &Pattern,
+) -> Option<Arc<Pattern>> {
+    let run = run_of(here, rewarded)?;
+    let near: Vec<Range<usize>> =
+        std::iter::once(0).chain(NEAR).map(|by| grown(&run, by, here.items.len())).collect();
+    own_pattern(&here.items, &near, &run, there, like).map(Arc::new)
+}
+
+fn inlined_index(patterns: &[Option<Arc<Pattern>>]) -> Arc<(Index, Vec<usize>)> {
+    let (there, numbers): (Vec<Arc<Pattern>>, Vec<usize>) =
+        patterns.iter().enumerate().filter_map(|(number, pattern)| Some((pattern.clone()?, number))).unzip();
+    Arc::new((Index::new(&there, &[]), numbers))
 }
 
 /// Labelled spans, the widest first, without those that overlap a wider one of the same kind: a teacher may

@@ -44,6 +44,13 @@ impl References {
             pairs.par_iter().map(|pair| Patterns::of_pair(pair)).collect::<std::result::Result<_, _>>()?;
         if related {
             Patterns::screen(&mut own);
+            let has_all = |one: usize, other: usize| {
+                let (one, other) = (pairs[one], pairs[other]);
+                !one.cwe.is_empty()
+                    && one.language == other.language
+                    && one.cwe.iter().all(|cwe| other.cwe.contains(cwe))
+            };
+            Patterns::screen_own(&mut own, has_all);
         }
         let mut by_cwe: BTreeMap<Cwe, Vec<Patterns>> = BTreeMap::new();
         for (pair, patterns) in pairs.iter().zip(&own) {
