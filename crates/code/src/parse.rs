@@ -1,11 +1,12 @@
 //! Parsing a text into a tree whose spans refer to the text as it was given.
 
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use tree_sitter::{InputEdit, Node, ParseOptions, ParseState, Parser, Point, Tree};
 
 use crate::leaves::{Leaf, collect};
-use crate::{Language, Span};
+use crate::{Function, Language, Span};
 
 /// The longest text that is parsed, in bytes.
 pub const MAXIMUM_TEXT_BYTES: usize = 1 << 20;
@@ -71,6 +72,8 @@ pub struct Parsed {
     tree: Tree,
     leaves: Vec<Leaf>,
     is_excerpt: bool,
+    /// What [`Parsed::functions`] found, once it was asked.
+    pub(crate) functions: OnceLock<Vec<Function>>,
 }
 
 /// The parser reports its progress at least once in this many bytes of a text it has no trouble with; a text
@@ -193,7 +196,7 @@ fn finish(language: Language, text: &str, tree: Tree, is_excerpt: bool) -> Resul
     let leaves = collect(tree.root_node(), text, language, MAXIMUM_DEPTH).map_err(|too_deep| {
         ParseError::TooComplex { language, bytes: text.len(), offset: too_deep.offset }
     })?;
-    Ok(Parsed { text: text.to_string(), language, tree, leaves, is_excerpt })
+    Ok(Parsed { text: text.to_string(), language, tree, leaves, is_excerpt, functions: OnceLock::new() })
 }
 
 impl Parsed {

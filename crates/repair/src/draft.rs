@@ -41,10 +41,10 @@ impl Draft {
         let after = parse_excerpt(record.language, &proposal.secure)?;
         let hunks = diff_leaves(&before, &after);
         let (functions_before, functions_after) = (before.functions(), after.functions());
-        let name = main_function(&functions_before, record.function.as_deref())
-            .map(|function| function.name.clone());
-        let function_before = main_function(&functions_before, name.as_deref()).cloned();
-        let function_after = main_function(&functions_after, name.as_deref()).cloned();
+        let name =
+            main_function(functions_before, record.function.as_deref()).map(|function| function.name.clone());
+        let function_before = main_function(functions_before, name.as_deref()).cloned();
+        let function_after = main_function(functions_after, name.as_deref()).cloned();
         let mut one_sided = one_sided_names(&before, &after);
         // A function `get_user` may be asked to "get a user", whatever one side calls its variables.
         if let (Some(before), Some(after)) = (&function_before, &function_after)

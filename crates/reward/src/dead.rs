@@ -169,7 +169,7 @@ fn never_called(answer: &Parsed, asked: &[String]) -> Vec<Span> {
     if functions.len() < 2 {
         return Vec::new();
     }
-    let outer: HashSet<Span> = outermost(&functions).iter().map(|function| function.span).collect();
+    let outer: HashSet<Span> = outermost(functions).iter().map(|function| function.span).collect();
     let is_asked = |function: &Function| asked.contains(&function.name);
     let any_asked = functions.iter().any(is_asked);
     let bytes = answer.text().as_bytes();
@@ -182,7 +182,7 @@ fn never_called(answer: &Parsed, asked: &[String]) -> Vec<Span> {
         })
         .collect();
     loop {
-        let named = names_in_live_code(answer, &functions, &live);
+        let named = names_in_live_code(answer, functions, &live);
         let mut changed = false;
         for (index, function) in functions.iter().enumerate() {
             if !live[index] && named.contains(function.name.as_str()) {

@@ -19,13 +19,13 @@ pub fn intent_kept(record_secure: &Parsed, answer: &Parsed) -> bool {
 
 /// As [`intent_kept`] with every known version of the record: what only one of them does is not asked for.
 pub(crate) fn kept(versions: &[&Parsed], answer: &Parsed) -> bool {
-    let described: Vec<Vec<Function>> = versions.iter().map(|version| version.functions()).collect();
+    let described: Vec<&[Function]> = versions.iter().map(|version| version.functions()).collect();
     let Some(asked) = described.first().and_then(|functions| main_function(functions, None)) else {
         // The record defines no function that could be recognised: any code passes.
         return !answer.leaves().is_empty();
     };
     let answers = answer.functions();
-    let Some(given) = main_function(&answers, Some(&asked.name)) else { return false };
+    let Some(given) = main_function(answers, Some(&asked.name)) else { return false };
     let Some(others) = described[1..]
         .iter()
         .map(|functions| main_function(functions, Some(&asked.name)))

@@ -58,5 +58,5 @@ pub use evidence::{Evidence, Finding, Origin, Sign};
 pub use find::{RELATED_WEIGHT, find_evidence};
 pub use intent::intent_kept;
 pub use patterns::Patterns;
-pub use score::score_answer;
+pub use score::{score_answer, score_parsed};
 pub use token_reward::{Answer, Outcome, Score, Scored, share_with_evidence, token_rewards};

@@ -132,7 +132,7 @@ impl Patterns {
         }
         let index = Arc::new(Index::new(&own, &[]));
         let asked =
-            outermost(&sides.secure.functions()).into_iter().map(|function| function.name.clone()).collect();
+            outermost(sides.secure.functions()).into_iter().map(|function| function.name.clone()).collect();
         let inlined_index = inlined_index(&own_inlined);
         Ok(Patterns {
             sides: Arc::new(sides),

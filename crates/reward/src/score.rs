@@ -3,7 +3,7 @@
 use crate::cheats;
 use crate::find::{Found, find};
 use crate::{Answer, Finding, Outcome, Patterns, RewardConfig, Score, Scored, token_rewards};
-use vul2safe_code::Language;
+use vul2safe_code::{Language, Parsed};
 
 /// Parses an answer, finds its evidence and gives each token its reward.
 ///
@@ -23,10 +23,23 @@ pub fn score_answer(
     outcome: Outcome,
     config: &RewardConfig,
 ) -> Score {
+    let parsed = patterns.parse_answer(language, text).ok();
+    score_parsed(text, parsed.as_ref(), tokens, patterns, findings, outcome, config)
+}
+
+/// As [`score_answer`], of a text that was parsed before: by [`Patterns::parse_answer`], with nothing where that failed.
+pub fn score_parsed(
+    text: &str,
+    parsed: Option<&Parsed>,
+    tokens: &[(usize, usize)],
+    patterns: &Patterns,
+    findings: &[Finding],
+    outcome: Outcome,
+    config: &RewardConfig,
+) -> Score {
     let mut outcome = outcome;
     outcome.empty |= text.trim().is_empty();
-    let parsed = patterns.parse_answer(language, text).ok();
-    let found = match &parsed {
+    let found = match parsed {
         Some(parsed) => {
             outcome.parses &= parsed.is_clean();
             outcome.empty |= parsed.leaves().is_empty();
@@ -45,7 +58,7 @@ pub fn score_answer(
     if config.instance > 0.0 {
         outcome.instance += config.instance * instance(&outcome, findings);
     }
-    let cheats = cheats::of_answer(parsed.as_ref(), patterns, &outcome, found.cheats);
+    let cheats = cheats::of_answer(parsed, patterns, &outcome, found.cheats);
     match token_rewards(&Answer { tokens, text, outcome }, &found.evidence, config) {
         Ok(scored) => Score::Scored(Scored { cheats, ..scored }),
         Err(error) => Score::Unscored { why: error.to_string() },

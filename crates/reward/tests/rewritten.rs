@@ -173,15 +173,7 @@ fn without_temporary(side: &Parsed, span: Span) -> Option<String> {
     let written = if is_one || is_bracketed { value_text.to_owned() } else { format!("({value_text})") };
     (text[start..assignment.start_byte()].trim().is_empty()
         && text[assignment.end_byte()..end].trim().is_empty())
-    .then(|| {
-        format!(
-            "{}{}({}){}",
-            &text[..start],
-            &text[end..place.start],
-            side.node_text(value),
-            &text[place.end..]
-        )
-    })
+    .then(|| format!("{}{}{written}{}", &text[..start], &text[end..place.start], &text[place.end..]))
 }
 
 /// Pieces of evidence before and after a rewriting of the sides to which it applies.

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use vul2safe_code::{Cwe, Language, Severity, blank_comments, parse};
+use vul2safe_code::{Cwe, Language, Severity, blank_comments, parse, parse_excerpt};
 use vul2safe_corpus::{RepairPair, Tests};
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle, Verdict, extract_code};
-use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer};
+use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer, score_parsed};
 
 use crate::failure::Result;
 
@@ -153,11 +153,25 @@ pub fn score_all(answers: &[(&AnswerText, &Reference)], judge: &Judge, config: &
 }
 
 fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: &RewardConfig) -> Judged {
-    let Some(answer) = answer.code(reference.language) else {
-        let why = "its code is spread over several blocks".to_owned();
-        return Judged { score: Score::Unscored { why }, functional: None };
+    let parse = |text: &str| reference.patterns.parse_answer(reference.language, text).ok();
+    // Code alone, as most answers are, is parsed once and needs nothing taken out.
+    let alone = Some(&answer.text).filter(|text| !text.contains("```") && !text.contains("~~~"));
+    let alone = alone
+        .and_then(|text| parse(text))
+        .filter(|parsed| parsed.is_clean() && !parsed.functions().is_empty());
+    let taken;
+    let (answer, parsed) = match alone {
+        Some(parsed) => (answer, Some(parsed)),
+        None => {
+            let Some(code) = answer.code(reference.language) else {
+                let why = "its code is spread over several blocks".to_owned();
+                return Judged { score: Score::Unscored { why }, functional: None };
+            };
+            let parsed = parse(&code.text);
+            taken = code;
+            (&taken, parsed)
+        }
     };
-    let parsed = reference.patterns.parse_answer(reference.language, &answer.text).ok();
     let parses = parsed.as_ref().is_some_and(|parsed| parsed.is_clean());
     let runnable = parses && answer.finished && !answer.text.trim().is_empty();
     let verdict = match &reference.tests {
@@ -190,9 +204,9 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
         intent_kept: None,
         instance: 0.0,
     };
-    let score = score_answer(
+    let score = score_parsed(
         &answer.text,
-        reference.language,
+        parsed.as_ref(),
         &answer.tokens,
         &reference.patterns,
         &findings,
@@ -205,9 +219,19 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
 /// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
 /// switch a rule off. The spans point into the text of `parsed`.
 pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
-    parse(parsed.language(), &blank_comments(parsed))
-        .map(|blanked| vul2safe_analyze::analyze(&blanked))
-        .unwrap_or_default()
+    let blanked = blank_comments(parsed);
+    let found = if blanked == parsed.text() {
+        vul2safe_analyze::analyze(parsed)
+    } else if parsed.is_excerpt() {
+        parse_excerpt(parsed.language(), &blanked)
+            .map(|parsed| vul2safe_analyze::analyze(&parsed))
+            .unwrap_or_default()
+    } else {
+        parse(parsed.language(), &blanked)
+            .map(|parsed| vul2safe_analyze::analyze(&parsed))
+            .unwrap_or_default()
+    };
+    found
         .into_iter()
         .filter(|finding| cwe.contains(&finding.cwe))
         .map(|finding| Finding {

@@ -43,8 +43,12 @@ pub struct Function {
 }
 
 impl Parsed {
-    /// Every function of the text, nested ones included, in order of the text.
-    pub fn functions(&self) -> Vec<Function> {
+    /// Every function of the text, nested ones included, in order of the text. They are found once and kept.
+    pub fn functions(&self) -> &[Function] {
+        self.functions.get_or_init(|| self.find_functions())
+    }
+
+    fn find_functions(&self) -> Vec<Function> {
         let mut functions = Vec::new();
         Parsed::walk(self.root(), |node| {
             // The function that only was put around an excerpt is none of the text's.

@@ -64,11 +64,11 @@ fn python_function() {
 #[test]
 fn nested_returns_do_not_count() {
     let text = "def f():\n    def g():\n        return 1\n    g()\n    return\n";
-    let functions = parse(Language::Python, text).unwrap().functions();
+    let functions = parse(Language::Python, text).unwrap().functions().to_vec();
     assert!(!functions[0].returns_value && functions[1].returns_value);
     assert!(!functions[0].is_method);
     let text = "class A:\n    def f(x):\n        yield x\n";
-    let functions = parse(Language::Python, text).unwrap().functions();
+    let functions = parse(Language::Python, text).unwrap().functions().to_vec();
     assert!(functions[0].returns_value && functions[0].is_method);
 }
 
@@ -90,7 +90,7 @@ fn c_functions() {
     let text = "static char *copy_name(const char *from, size_t n, int (*cb)(int), char out[])\n{\n  char *to = malloc(n), x;\n\
                   for (int i = 0; i < n; i++) { to[i] = from[i]; }\n  ctx->ops.run(to);\n  return to; /* c */\n}\n\
                   void g(void) { return; }\n";
-    let functions = parse(Language::C, text).unwrap().functions();
+    let functions = parse(Language::C, text).unwrap().functions().to_vec();
     assert_eq!(functions.len(), 2);
     let function = &functions[0];
     assert_eq!(function.name, "copy_name");
@@ -130,7 +130,7 @@ fn the_comment_above_a_c_function_is_its_docstring() {
 #[test]
 fn old_style_c() {
     let text = "int f(a, b)\nint a;\nchar *b;\n{\n  return a;\n}\n";
-    let functions = parse(Language::C, text).unwrap().functions();
+    let functions = parse(Language::C, text).unwrap().functions().to_vec();
     assert_eq!(functions[0].name, "f");
     assert_eq!(functions[0].parameters, ["a", "b"]);
 }
@@ -139,7 +139,7 @@ fn old_style_c() {
 fn cpp_functions() {
     let text = "std::string Store::find(const std::string& key, int& count) const {\n  for (const auto& row : rows_) { use(row); }\n\
                   return key;\n}\n";
-    let functions = parse(Language::Cpp, text).unwrap().functions();
+    let functions = parse(Language::Cpp, text).unwrap().functions().to_vec();
     assert_eq!(functions[0].name, "Store::find");
     assert_eq!(functions[0].parameters, ["key", "count"]);
     assert!(functions[0].is_method);

@@ -6,7 +6,7 @@ use crate::{parse, parse_excerpt};
 fn functions(language: Language, text: &str) -> Vec<Function> {
     let parsed = parse_excerpt(language, text).unwrap();
     assert!(parsed.is_clean(), "{language} {:?}\n{}", parsed.first_error(), parsed.root().to_sexp());
-    let functions = parsed.functions();
+    let functions = parsed.functions().to_vec();
     for function in &functions {
         for span in [function.span, function.signature, function.body].iter().chain(&function.statements) {
             assert!(

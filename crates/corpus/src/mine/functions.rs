@@ -27,7 +27,7 @@ pub(super) struct Definition {
 /// The functions of a file that stand in no other function.
 pub(super) fn definitions(parsed: &Parsed, file: usize) -> Vec<Definition> {
     let text = parsed.text();
-    let mut functions = parsed.functions();
+    let mut functions = parsed.functions().to_vec();
     functions.sort_by_key(|function| (function.span.start, std::cmp::Reverse(function.span.end)));
     let (mut end, mut line, mut counted) = (0, 1, 0);
     let mut found = Vec::new();

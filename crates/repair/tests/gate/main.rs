@@ -414,7 +414,7 @@ fn wrong_repairs_of_sven() {
         .into_iter()
         .map(|mut record| {
             let secure = record.secure.take().unwrap();
-            let functions = parse(record.language, &secure).unwrap().functions();
+            let functions = parse(record.language, &secure).unwrap().functions().to_vec();
             record.function = functions.first().map(|function| function.name.clone());
             Subject { secure, family: record.source.id.clone(), exploit: None, record }
         })
