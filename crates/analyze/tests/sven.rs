@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vul2safe_analyze::analyze;
-use vul2safe_code::{Cwe, Language, parse};
+use vul2safe_code::{Cwe, Language, blank_comments, parse};
 
 #[test]
 fn fixes_remove_findings() {
@@ -62,4 +62,64 @@ fn fixes_remove_findings() {
     assert!(sql[2] * 2 > sql[0], "most injections are seen, and seen to be repaired: {sql:?}");
     let total: [usize; 2] = counts.values().fold([0, 0], |sum, count| [sum[0] + count[1], sum[1] + count[3]]);
     assert!(total[1] * 2 < total[0], "fixes remove most findings: {total:?}");
+}
+
+/// Every function of the data set with its language; nothing, with a word, where it is not there.
+fn functions() -> Vec<(Language, String)> {
+    let data = std::env::var_os("VUL2SAFE_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    let folder = data.join("sven/data_train_val");
+    let mut found = Vec::new();
+    for part in ["train", "val"].map(|part| folder.join(part)).iter().filter(|part| part.is_dir()) {
+        for entry in std::fs::read_dir(part).unwrap() {
+            for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                let file = record["file_name"].as_str().unwrap_or_default();
+                let language = if file.ends_with(".py") { Language::Python } else { Language::Cpp };
+                for field in ["func_src_before", "func_src_after"] {
+                    found.push((language, record[field].as_str().unwrap().to_owned()));
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        println!("skipped: {} not found", folder.display());
+    }
+    found
+}
+
+/// The reward takes findings from the tree as it is, comments and all; the judge blanks them first. Both must be the same.
+#[test]
+fn comments_make_no_difference() {
+    let functions = functions();
+    let mut with_comments = 0;
+    for (language, text) in &functions {
+        let parsed = parse(*language, text).unwrap();
+        let blanked = blank_comments(&parsed);
+        with_comments += usize::from(blanked != *text);
+        assert_eq!(analyze(&parsed), analyze(&parse(*language, &blanked).unwrap()), "{text}");
+        // And a comment behind every line of Python that can take one.
+        if *language != Language::Python
+            || !parsed.is_clean()
+            || text.contains("\"\"\"")
+            || text.contains("'''")
+        {
+            continue;
+        }
+        let marked: String = text
+            .lines()
+            .map(|line| {
+                let mark = if line.trim_end().ends_with('\\') { "" } else { "  # nosec NOLINT noqa" };
+                format!("{line}{mark}\n")
+            })
+            .collect();
+        let marked = parse(*language, &marked).unwrap();
+        let rules = |parsed| analyze(parsed).into_iter().map(|finding| finding.rule).collect::<Vec<_>>();
+        if marked.is_clean() {
+            assert_eq!(rules(&parsed), rules(&marked), "{text}");
+        }
+    }
+    assert!(functions.is_empty() || with_comments > 300, "{with_comments}");
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use vul2safe_code::{Cwe, Language, Severity, blank_comments, parse, parse_excerpt};
+use vul2safe_code::{Cwe, Language, Severity, parse};
 use vul2safe_corpus::{RepairPair, Tests};
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle, Verdict, extract_code};
 use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer, score_parsed};
@@ -216,22 +216,10 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
     Judged { score, functional: functional.or((!runnable).then_some(false)) }
 }
 
-/// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
-/// switch a rule off. The spans point into the text of `parsed`.
+/// Findings of the weaknesses in `cwe`, weighted by severity. The rules see no comments (a test of `analyze` holds every function of
+/// SVEN with and without them side by side): none can switch a rule off. The spans point into the text of `parsed`.
 pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
-    let blanked = blank_comments(parsed);
-    let found = if blanked == parsed.text() {
-        vul2safe_analyze::analyze(parsed)
-    } else if parsed.is_excerpt() {
-        parse_excerpt(parsed.language(), &blanked)
-            .map(|parsed| vul2safe_analyze::analyze(&parsed))
-            .unwrap_or_default()
-    } else {
-        parse(parsed.language(), &blanked)
-            .map(|parsed| vul2safe_analyze::analyze(&parsed))
-            .unwrap_or_default()
-    };
-    found
+    vul2safe_analyze::analyze(parsed)
         .into_iter()
         .filter(|finding| cwe.contains(&finding.cwe))
         .map(|finding| Finding {

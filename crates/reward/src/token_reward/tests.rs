@@ -270,3 +270,28 @@ proptest! {
         prop_assert!(garbage.total < flawed.total);
     }
 }
+
+/// Without evidence there is nothing to place: every arm pays the same.
+#[test]
+fn without_evidence_all_arms_are_one() {
+    for outcome in [working(), Outcome { functional: Some(false), ..working() }] {
+        let plain = reward(outcome, &[], &RewardConfig::default());
+        for config in [
+            RewardConfig { placement: Placement::Last, ..RewardConfig::default() },
+            RewardConfig { positive: 0.0, ..RewardConfig::default() },
+            RewardConfig { negative: 0.0, ..RewardConfig::default() },
+            RewardConfig { normalisation: Normalisation::PerToken, ..RewardConfig::default() },
+            RewardConfig { gate: false, ..RewardConfig::default() },
+        ] {
+            assert_eq!(reward(outcome, &[], &config).rewards, plain.rewards);
+        }
+        let tokens = tokens();
+        for control in [crate::Control::RandomSpans, crate::Control::ShuffledSigns] {
+            let mut scores = [crate::Score::Scored(plain.clone())];
+            let text = " ".repeat(tokens.last().expect("tokens").1);
+            let answers = [(tokens.as_slice(), text.as_str())];
+            crate::apply_control(control, &answers, &mut scores, &RewardConfig::default(), 1);
+            assert_eq!(scores, [crate::Score::Scored(plain.clone())]);
+        }
+    }
+}
