@@ -138,6 +138,43 @@ pub fn parse_excerpt(language: Language, text: &str) -> Result<Parsed, ParseErro
     Ok(parsed)
 }
 
+impl Parsed {
+    /// The same code with every comment replaced by spaces (see [`crate::blank_comments`]), parsed again: only where comments were,
+    /// so that it costs little. Spans stay valid.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn without_comments(&self) -> Result<Parsed, ParseError> {
+        let blanked = crate::blank_comments(self);
+        if blanked == self.text {
+            return Ok(self.clone());
+        }
+        if self.is_excerpt {
+            return parse_excerpt(self.language, &blanked);
+        }
+        let mut old = self.tree.clone();
+        let mut comments = Vec::new();
+        Parsed::walk(self.root(), |node| {
+            if crate::is_comment(node.kind()) {
+                comments.push((node.byte_range(), node.start_position(), node.end_position()));
+            }
+            true
+        });
+        for (bytes, start_position, end_position) in comments {
+            old.edit(&InputEdit {
+                start_byte: bytes.start,
+                old_end_byte: bytes.end,
+                new_end_byte: bytes.end,
+                start_position,
+                old_end_position: end_position,
+                new_end_position: end_position,
+            });
+        }
+        let tree = tree_after(self.language, &blanked, Some(&old))?;
+        finish(self.language, &blanked, tree, false)
+    }
+}
+
 /// What a text may have lost when it was cut out, in front of it and behind it.
 fn surroundings(language: Language) -> &'static [(&'static str, &'static str)] {
     match language {
@@ -165,6 +202,11 @@ fn take_out(tree: &mut Tree, start: usize, end: usize) {
 }
 
 fn tree(language: Language, text: &str) -> Result<Tree, ParseError> {
+    tree_after(language, text, None)
+}
+
+/// The tree of a text, from the edited tree of its earlier form where there is one.
+fn tree_after(language: Language, text: &str, old: Option<&Tree>) -> Result<Tree, ParseError> {
     let bytes = text.len();
     if bytes > MAXIMUM_TEXT_BYTES {
         return Err(ParseError::TooLong { bytes });
@@ -186,7 +228,7 @@ fn tree(language: Language, text: &str) -> Result<Tree, ParseError> {
     let source = text.as_bytes();
     let tree = parser.parse_with_options(
         &mut |start, _| source.get(start..).unwrap_or_default(),
-        None,
+        old,
         Some(ParseOptions::new().progress_callback(&mut progress)),
     );
     tree.ok_or(ParseError::TooComplex { language, bytes, offset })

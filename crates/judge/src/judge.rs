@@ -7,7 +7,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vul2safe_analyze::{Finding, analyze};
-use vul2safe_code::{Language, blank_comments, parse};
+use vul2safe_code::{Language, parse};
 use vul2safe_sandbox::{Job, Limits, Sandbox};
 
 use crate::compile::{Compiler, Surroundings, Uncompiled};
@@ -184,7 +184,7 @@ impl Judge {
         }
         // A comment must not be able to switch a rule off, so the rules never see one.
         let findings: Vec<Finding> =
-            parse(language, &blank_comments(&parsed)).map(|blanked| analyze(&blanked)).unwrap_or_default();
+            parsed.without_comments().map(|blanked| analyze(&blanked)).unwrap_or_default();
 
         let both = |tests: Option<&str>, result: TestResult| tests.map_or(TestResult::Absent, |_| result);
         if submission.style == TestStyle::Script && language != Language::Python {

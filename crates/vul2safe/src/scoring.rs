@@ -216,10 +216,13 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
     Judged { score, functional: functional.or((!runnable).then_some(false)) }
 }
 
-/// Findings of the weaknesses in `cwe`, weighted by severity. The rules see no comments (a test of `analyze` holds every function of
-/// SVEN with and without them side by side): none can switch a rule off. The spans point into the text of `parsed`.
+/// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
+/// switch a rule off. The spans point into the text of `parsed`.
 pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
-    vul2safe_analyze::analyze(parsed)
+    parsed
+        .without_comments()
+        .map(|parsed| vul2safe_analyze::analyze(&parsed))
+        .unwrap_or_default()
         .into_iter()
         .filter(|finding| cwe.contains(&finding.cwe))
         .map(|finding| Finding {

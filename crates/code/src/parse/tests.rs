@@ -351,6 +351,13 @@ fn check(parsed: &Parsed, text: &str) {
     }
     let blanked = crate::blank_comments(parsed);
     assert_eq!(blanked.len(), text.len());
+    if let (Ok(kept), Ok(anew)) = (parsed.without_comments(), parse(parsed.language(), &blanked))
+        && parsed.is_clean()
+        && !parsed.is_excerpt()
+    {
+        assert_eq!(kept.root().to_sexp(), anew.root().to_sexp(), "{text:?}");
+        assert_eq!(kept.leaves(), anew.leaves());
+    }
     let outline = parsed.outline();
     assert!(outline.reads.iter().all(|name| !outline.binds.contains(name)));
     for function in parsed.functions() {
