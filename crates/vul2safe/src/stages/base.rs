@@ -7,6 +7,7 @@ use vul2safe_corpus::{Split, read_primevul_plus};
 use vul2safe_model::{Adapter, Config, LoraConfig, Model, Placement};
 use vul2safe_range::Selection;
 use vul2safe_tokens::Tokenizer;
+use vul2safe_train::optimizer::Method;
 use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
 
 use super::prompts::{answer_ids, request_text};
@@ -65,7 +66,14 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     )?;
     // All of it is trained here, whatever `[lora]` says of the stages that follow.
     let placement = Placement { frozen: false, ..context.placement(Purpose::Train) };
-    let model = if placement.device.is_cpu() { model } else { model.placed(placement)? };
+    let is_muon = base.training.optimizer.method == Method::Muon;
+    if is_muon && !placement.device.is_cpu() {
+        context.progress.say(&format!(
+            "  the base model is made on the processor, where Muon works; `base.training.optimizer.method = \"adamw\"` makes it on {}",
+            placement.device
+        ));
+    }
+    let model = if placement.device.is_cpu() || is_muon { model } else { model.placed(placement)? };
     let training =
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
