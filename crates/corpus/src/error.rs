@@ -99,7 +99,7 @@ impl CorpusError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { .. } => {
-                Some("check the path; for SVEN give the folder that holds data_train_val".into())
+                Some("check the path; relative paths start at the current folder (SVEN is the folder that holds data_train_val)".into())
             }
             Self::WrongExtension { expected, .. } => {
                 Some(format!("give a .{expected} file, or choose another format with --source"))

@@ -1,35 +1,19 @@
 //! What the prompts of a pair look like, and what a leak check catches.
 
+#[path = "support/plain.rs"]
+mod plain;
+
 use proptest::prelude::*;
-use vul2safe_code::{Cwe, Language};
-use vul2safe_corpus::{SourceId, Tests, VulnerabilityRecord};
+use vul2safe_code::Language;
+use vul2safe_corpus::{Tests, VulnerabilityRecord};
 use vul2safe_repair::{Decision, Draft, OfflineTeacher, Proposal, RepairConfig, leak_checks, repair};
 
+/// With functional tests of the greeting, an assertion of which a prompt may quote.
 fn record(language: Language, cwe: u32, vulnerable: &str, secure: &str) -> VulnerabilityRecord {
-    VulnerabilityRecord {
-        id: "snapshot".into(),
-        language,
-        cwe: vec![Cwe(cwe)],
-        cve: None,
-        project: None,
-        commit: None,
-        date: None,
-        license: None,
-        file_name: None,
-        function: None,
-        description: None,
-        vulnerable: vulnerable.into(),
-        secure: Some(secure.into()),
-        tests: Some(Tests {
-            functional:
-                "def test_greeting(answer):\n    assert answer.greeting(\"Ann\") == \"<p>Hello Ann</p>\"\n"
-                    .into(),
-            processes: 0,
-        }),
-        split: None,
-        original: Vec::new(),
-        source: SourceId { dataset: "test".into(), id: "1".into() },
-    }
+    let functional =
+        "def test_greeting(answer):\n    assert answer.greeting(\"Ann\") == \"<p>Hello Ann</p>\"\n".into();
+    let tests = Some(Tests { functional, processes: 0 });
+    VulnerabilityRecord { tests, ..plain::record(language, cwe, vulnerable, secure) }
 }
 
 const GREETING: &str = "def greeting(name):\n    \"\"\"Returns a paragraph that says hello to the visitor.\"\"\"\n    return \"<p>Hello \" + name + \"</p>\"\n";

@@ -178,6 +178,7 @@ fn what_an_arm_cannot_do_is_said_before_anything_runs() {
         &["arms.a.training", "answers_per_prompt"],
     );
     refused(&run("[arms.a]\n[arms.a-best]\n"), &["arms.a-best"]);
+    refused(&run("[ppo.validation]\ntake_best = true\n[arms.a]\n"), &["take_best", "every"]);
     assert!(!at.join("out").exists());
     // Known only when the data is there.
     let mut arguments = vec!["run", "arms.toml", "--out", "out"];

@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Parts, add, comment_above, names_of_field};
+use super::{Parts, add, named_parts, names_of_field};
 use crate::Parsed;
 
 pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
@@ -18,15 +18,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
             names_of_field(parsed, declaration, "name", &mut parameters);
         }
     }
-    Some(Parts {
-        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
-        outer: node,
-        start: node.start_byte(),
-        body: node.child_by_field_name("body")?,
-        parameters,
-        docstring: comment_above(parsed, node),
-        is_method,
-    })
+    named_parts(parsed, node, parameters, is_method)
 }
 
 /// The names of the receiver and of the results, which stand in the signature and are no parameters.

@@ -2,14 +2,13 @@
 
 use tree_sitter::Node;
 
-use super::{Parts, add, comment_above, first_identifier, names_of_field};
+use super::{Parts, add, first_identifier, named_parts, names_of_field};
 use crate::Parsed;
 
 pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
     if !matches!(node.kind(), "method_declaration" | "constructor_declaration") {
         return None;
     }
-    let body = node.child_by_field_name("body")?;
     let mut parameters = Vec::new();
     if let Some(list) = node.child_by_field_name("parameters") {
         let mut cursor = list.walk();
@@ -31,15 +30,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
             }
         }
     }
-    Some(Parts {
-        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
-        outer: node,
-        start: after_annotations(node),
-        body,
-        parameters,
-        docstring: comment_above(parsed, node),
-        is_method: true,
-    })
+    Some(Parts { start: after_annotations(node), ..named_parts(parsed, node, parameters, true)? })
 }
 
 /// Where a declaration begins when its annotations are left out.

@@ -83,6 +83,24 @@ struct Parts<'tree> {
     is_method: bool,
 }
 
+/// The parts of a definition that has its name and body in fields of these names, and its description in a comment above.
+fn named_parts<'tree>(
+    parsed: &Parsed,
+    node: Node<'tree>,
+    parameters: Vec<String>,
+    is_method: bool,
+) -> Option<Parts<'tree>> {
+    Some(Parts {
+        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
+        outer: node,
+        start: node.start_byte(),
+        body: node.child_by_field_name("body")?,
+        parameters,
+        docstring: comment_above(parsed, node),
+        is_method,
+    })
+}
+
 /// The parts of the function at `node`, if it is one.
 fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
     match parsed.language() {

@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Parts, add, comment_above};
+use super::{Parts, add, named_parts};
 use crate::Parsed;
 
 pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'tree>> {
@@ -20,15 +20,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
             }
         }
     }
-    Some(Parts {
-        name: parsed.node_text(node.child_by_field_name("name")?).to_string(),
-        outer: node,
-        start: node.start_byte(),
-        body: node.child_by_field_name("body")?,
-        parameters,
-        docstring: comment_above(parsed, node),
-        is_method,
-    })
+    named_parts(parsed, node, parameters, is_method)
 }
 
 /// The variables in a pattern that is assigned to.

@@ -226,6 +226,11 @@ fn validate(recipe: &Recipe) -> Result<()> {
         }
         _ => {}
     }
+    let validation = &recipe.ppo.validation;
+    if validation.take_best && (!validation.keep_best || validation.every == 0) {
+        return Err(Failure::user("`ppo.validation.take_best`: no best model would be kept to take")
+            .with_hint("set `ppo.validation.every` above 0 and leave `keep_best` on"));
+    }
     for (key, families) in
         [("data.families", &recipe.data.families), ("evaluation.families", &recipe.evaluation.families)]
     {

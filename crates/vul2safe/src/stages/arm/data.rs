@@ -1,12 +1,26 @@
 //! The training pairs as an arm sees them, and their spans as tokens.
 
 use vul2safe_corpus::{LabelledSpan, RepairPair, Side, Split, read_primevul_plus};
+use vul2safe_model::Model;
 use vul2safe_tokens::Tokenizer;
 
 use crate::failure::{Failure, Result};
 use crate::recipe::ArmConfig;
+use crate::stages::base::with_adapter;
 use crate::stages::prompts::answer_ids;
-use crate::stages::{Context, build, derive_seed};
+use crate::stages::{Context, Purpose, build, derive_seed};
+
+/// The model that every arm starts from, and its tokenizer. With an adapter its base's memory is shared with what is copied from it.
+pub fn start(context: &Context<'_>) -> Result<(Model, Tokenizer)> {
+    let (model, tokenizer) = context.open(&context.model_folder(context.arm_start()), Purpose::Train)?;
+    Ok((with_adapter(context, model)?, tokenizer))
+}
+
+/// Refuses to train on nothing: every one of so many examples was too long.
+pub fn none_fits(too_long: usize, what: &str, longest: usize) -> Failure {
+    Failure::user(format!("every one of the {too_long} {what} has more than {longest} tokens"))
+        .with_hint("raise `sft.maximum_tokens`")
+}
 
 /// The training pairs with what the arm leaves out or turns round.
 pub fn training_pairs(context: &Context<'_>, name: &str, arm: &ArmConfig) -> Result<Vec<RepairPair>> {

@@ -12,12 +12,12 @@ use vul2safe_train::{
     CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
 };
 
-use super::data::training_pairs;
+use super::data::{start, training_pairs};
 use super::validation::Validation;
 use crate::failure::{Failure, Result};
 use crate::recipe::{ArmConfig, ArmSettings};
 use crate::scoring::{AnswerText, Judged, Reference, References, score_all};
-use crate::stages::base::{save_model, with_adapter};
+use crate::stages::base::save_model;
 use crate::stages::evaluate::{Outcomes, make_sample};
 use crate::stages::prompts::{answer_text, prompt_ids, request_text};
 use crate::stages::{Context, Purpose, build, derive_seed};
@@ -36,10 +36,8 @@ pub(super) fn run(
     settings: &ArmSettings,
 ) -> Result<Value> {
     let recipe = context.recipe;
-    let start = context.model_folder(context.arm_start());
-    let (reference, tokenizer) = context.open(&start, Purpose::Train)?;
     // With an adapter the reference shares the base's memory with the actor, which gets matrices of its own.
-    let reference = with_adapter(context, reference)?;
+    let (reference, tokenizer) = start(context)?;
     let train = training_pairs(context, name, arm)?;
     let train: Vec<&RepairPair> = train.iter().collect();
 

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use vul2safe_corpus::Side;
 use vul2safe_train::{Preference, PreferenceConfig, prefer};
 
-use super::data::{side_tokens, training_pairs};
-use crate::failure::{Failure, Result};
+use super::data::{none_fits, side_tokens, start, training_pairs};
+use crate::failure::Result;
 use crate::recipe::{ArmConfig, ArmSettings};
-use crate::stages::base::{save_model, with_adapter};
+use crate::stages::base::save_model;
 use crate::stages::prompts::prompt_ids;
-use crate::stages::{Context, Purpose, StepLog};
+use crate::stages::{Context, StepLog};
 use crate::words::thousands;
 
 pub(super) fn run(
@@ -18,8 +18,7 @@ pub(super) fn run(
     arm: &ArmConfig,
     settings: &ArmSettings,
 ) -> Result<Value> {
-    let (reference, tokenizer) = context.open(&context.model_folder(context.arm_start()), Purpose::Train)?;
-    let reference = with_adapter(context, reference)?;
+    let (reference, tokenizer) = start(context)?;
     let longest = context.recipe.sft.maximum_tokens.min(reference.config().max_position_embeddings);
     let (mut pairs, mut too_long) = (Vec::new(), 0);
     for pair in training_pairs(context, name, arm)? {
@@ -40,10 +39,7 @@ pub(super) fn run(
         }
     }
     if pairs.is_empty() {
-        return Err(Failure::user(format!(
-            "every one of the {too_long} pairs has more than {longest} tokens"
-        ))
-        .with_hint("raise `sft.maximum_tokens`"));
+        return Err(none_fits(too_long, "pairs", longest));
     }
     let config = PreferenceConfig {
         seed: context.seed_for("preference", settings.preference.seed),

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use vul2safe_corpus::Side;
 use vul2safe_train::{Checkpoint, Example, SftConfig, sft_from};
 
-use super::data::{side_tokens, training_pairs};
-use crate::failure::{Failure, Result};
+use super::data::{none_fits, side_tokens, start, training_pairs};
+use crate::failure::Result;
 use crate::recipe::{ArmConfig, ArmMethod, ArmSettings};
-use crate::stages::base::{save_model, with_adapter};
+use crate::stages::base::save_model;
 use crate::stages::prompts::prompt_ids;
-use crate::stages::{Context, Purpose, StepLog};
+use crate::stages::{Context, StepLog};
 use crate::words::thousands;
 
 pub(super) fn training_checkpoint(context: &Context<'_>, name: &str) -> Checkpoint {
@@ -25,8 +25,7 @@ pub(super) fn run(
     arm: &ArmConfig,
     settings: &ArmSettings,
 ) -> Result<Value> {
-    let (model, tokenizer) = context.open(&context.model_folder(context.arm_start()), Purpose::Train)?;
-    let model = with_adapter(context, model)?;
+    let (model, tokenizer) = start(context)?;
     let longest = context
         .recipe
         .sft
@@ -58,10 +57,7 @@ pub(super) fn run(
         }
     }
     if examples.is_empty() {
-        return Err(Failure::user(format!(
-            "every one of the {too_long} examples has more than {longest} tokens"
-        ))
-        .with_hint("raise `sft.maximum_tokens`"));
+        return Err(none_fits(too_long, "examples", longest));
     }
     let training = SftConfig {
         seed: context.seed_for("supervised-arm", settings.supervised.seed),
