@@ -52,9 +52,28 @@ pub fn covers(language: Language) -> bool {
 /// All findings in a text, ordered by place, each rule at most once a place. Texts with syntax errors are
 /// analysed as far as their tree goes.
 pub fn analyze(parsed: &Parsed) -> Vec<Finding> {
+    run(parsed, &|_| true)
+}
+
+/// The findings of [`analyze`] that are of these weaknesses. Rules for others are not run where they can be left out, which is
+/// what a reward wants that asks for one weakness of thousands of answers.
+pub fn analyze_for(parsed: &Parsed, weaknesses: &[Cwe]) -> Vec<Finding> {
+    let mut findings = run(parsed, &|cwe| weaknesses.contains(&cwe));
+    findings.retain(|finding| weaknesses.contains(&finding.cwe));
+    findings
+}
+
+/// Whether there is a rule for one of these weaknesses in this language.
+pub fn covers_any(language: Language, weaknesses: &[Cwe]) -> bool {
+    let language = if language == Language::Cpp { Language::C } else { language };
+    rules().iter().any(|rule| rule.language == language && weaknesses.contains(&rule.cwe))
+}
+
+/// Runs every rule of a `wanted` weakness, and those that cannot be parted from them.
+fn run(parsed: &Parsed, wanted: &dyn Fn(Cwe) -> bool) -> Vec<Finding> {
     let mut findings = match parsed.language() {
         Language::Python => python::analyze(parsed),
-        Language::C | Language::Cpp => c::analyze(parsed),
+        Language::C | Language::Cpp => c::analyze(parsed, wanted),
         Language::Java | Language::JavaScript | Language::Go | Language::Php => Vec::new(),
     };
     findings.sort_by(|a, b| (a.span, &a.rule, b.severity).cmp(&(b.span, &b.rule, a.severity)));

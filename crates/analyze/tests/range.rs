@@ -103,3 +103,22 @@ fn secure_is_left_alone_and_vulnerable_is_flagged() {
     assert!(a * 10 >= b * 9, "{a} of {b} vulnerable implementations are flagged");
     assert!(e * 10 >= f * 9, "{e} of {f} vulnerable sites are flagged");
 }
+
+#[test]
+fn asked_for_some_weaknesses_the_findings_are_the_same_as_among_all() {
+    let weaknesses: std::collections::BTreeSet<_> =
+        vul2safe_analyze::rules().iter().map(|rule| rule.cwe).collect();
+    let mut seen = 0;
+    for record in vul2safe_range::vulnerability_records(6, 11) {
+        let parsed = parse(record.language, &record.vulnerable).expect("parses");
+        let all = analyze(&parsed);
+        for &cwe in &weaknesses {
+            let expected: Vec<_> = all.iter().filter(|finding| finding.cwe == cwe).cloned().collect();
+            let found = vul2safe_analyze::analyze_for(&parsed, &[cwe]);
+            assert_eq!(found, expected, "{cwe} in\n{}", record.vulnerable);
+            assert!(found.is_empty() || vul2safe_analyze::covers_any(record.language, &[cwe]));
+            seen += found.len();
+        }
+    }
+    assert!(seen > 100, "{seen} findings compared");
+}

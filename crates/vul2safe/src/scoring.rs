@@ -219,12 +219,14 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
 /// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
 /// switch a rule off. The spans point into the text of `parsed`.
 pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
+    if !vul2safe_analyze::covers_any(parsed.language(), cwe) {
+        return Vec::new();
+    }
     parsed
         .without_comments()
-        .map(|parsed| vul2safe_analyze::analyze(&parsed))
+        .map(|parsed| vul2safe_analyze::analyze_for(&parsed, cwe))
         .unwrap_or_default()
         .into_iter()
-        .filter(|finding| cwe.contains(&finding.cwe))
         .map(|finding| Finding {
             span: finding.span,
             weight: severity_weight(finding.severity),

@@ -10,6 +10,9 @@ use super::facts::{Facts, is_unsigned_type, number, span};
 use super::{Call, bare};
 use crate::{Finding, finding};
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 4] = ["index-read", "index-write", "unbounded-copy", "wrapping-bound"];
+
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     let ignored = ignored_size(facts);
     findings.extend(ignored.clone());

@@ -6,6 +6,9 @@ use vul2safe_code::{Parsed, Span};
 use super::{Call, bare};
 use crate::{Finding, finding};
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 3] = ["format-string", "shell-command", "unbounded-copy"];
+
 pub(crate) fn check(parsed: &Parsed, function: Node<'_>, calls: &[Call<'_>], findings: &mut Vec<Finding>) {
     for call in calls {
         copies(parsed, function, call, findings);

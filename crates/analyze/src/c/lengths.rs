@@ -9,6 +9,9 @@ use super::bounds::COPYING;
 use super::facts::{Facts, is_narrow_type, is_unsigned_type, number, span};
 use crate::{Finding, finding};
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 4] = ["division-by-count", "signed-length", "size-product", "told-length"];
+
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     products(facts, findings);
     signed_lengths(facts, findings);

@@ -16,6 +16,9 @@ const ALLOCATING: &[&str] = &[
     "vmalloc", "vzalloc",
 ];
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 4] = ["double-free", "stack-write", "unchecked-allocation", "use-after-free"];
+
 pub(crate) fn check(parsed: &Parsed, function: Node<'_>, findings: &mut Vec<Finding>) {
     let sizes = fixed_buffers(parsed, function);
     Parsed::walk(function, |node| {

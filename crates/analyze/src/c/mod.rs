@@ -11,30 +11,53 @@ mod memory;
 mod output;
 mod pointers;
 
-use vul2safe_code::Parsed;
 use vul2safe_code::tree_sitter::Node;
+use vul2safe_code::{Cwe, Parsed};
 
-use crate::Finding;
+use crate::{Finding, rules};
 
-/// All findings in a C or C++ text, unordered.
-pub(crate) fn analyze(parsed: &Parsed) -> Vec<Finding> {
+/// Findings in a C or C++ text, unordered: those of the `wanted` weaknesses, and others that are found with them.
+pub(crate) fn analyze(parsed: &Parsed, wanted: &dyn Fn(Cwe) -> bool) -> Vec<Finding> {
+    let any = |ids: &[&str]| ids.iter().filter_map(|id| rules::by_id(id)).any(|rule| wanted(rule.cwe));
+    let of_calls = any(&calls::RULES);
+    let of_memory = any(&memory::RULES);
+    let of_facts: Vec<FactCheck> =
+        FACT_CHECKS.iter().filter(|(ids, _)| any(ids)).map(|(_, check)| *check).collect();
     let mut findings = Vec::new();
+    if !of_calls && !of_memory && of_facts.is_empty() {
+        return findings;
+    }
     Parsed::walk(parsed.root(), |node| {
         if node.kind() == "function_definition" {
-            let calls = collect_calls(parsed, node);
-            calls::check(parsed, node, &calls, &mut findings);
-            memory::check(parsed, node, &mut findings);
-            if let Some(facts) = facts::Facts::of(parsed, node, &calls) {
-                bounds::check(&facts, &mut findings);
-                lengths::check(&facts, &mut findings);
-                pointers::check(&facts, &mut findings);
-                output::check(&facts, &mut findings);
+            let calls =
+                if of_calls || !of_facts.is_empty() { collect_calls(parsed, node) } else { Vec::new() };
+            if of_calls {
+                calls::check(parsed, node, &calls, &mut findings);
+            }
+            if of_memory {
+                memory::check(parsed, node, &mut findings);
+            }
+            if !of_facts.is_empty()
+                && let Some(facts) = facts::Facts::of(parsed, node, &calls)
+            {
+                of_facts.iter().for_each(|check| check(&facts, &mut findings));
             }
         }
         true
     });
     findings
 }
+
+/// A check that asks the facts of a function.
+type FactCheck = fn(&facts::Facts<'_>, &mut Vec<Finding>);
+
+/// Those checks with the rules whose findings they make.
+const FACT_CHECKS: [(&[&str], FactCheck); 4] = [
+    (&bounds::RULES, bounds::check),
+    (&lengths::RULES, lengths::check),
+    (&pointers::RULES, pointers::check),
+    (&output::RULES, output::check),
+];
 
 /// A call with its callee's name and arguments.
 pub(crate) struct Call<'t> {

@@ -6,6 +6,9 @@ use super::facts::{Facts, number, span};
 use super::{Call, bare};
 use crate::{Finding, finding};
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 2] = ["joined-path", "unwritten-bytes"];
+
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     for call in facts.calls {
         findings.extend(unwritten_bytes(facts, call));

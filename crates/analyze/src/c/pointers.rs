@@ -48,6 +48,10 @@ const FOLLOWING: &[&str] = &[
     "fputs",
 ];
 
+/// The rules whose findings this module makes.
+pub(super) const RULES: [&str; 4] =
+    ["double-free", "unchecked-allocation", "unchecked-lookup", "use-after-free"];
+
 pub(crate) fn check(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
     lookups(facts, findings);
     allocations(facts, findings);
