@@ -57,6 +57,7 @@ pub use generate::{
     DecodePrecision, Event, Finish, GenerateOptions, Generation, Generator, SamplingOptions, TokenBytes,
     cache_bytes_per_token, decoding_bytes,
 };
+pub use kernels::matrix_product;
 pub use lora::{Adapter, LoraConfig, Target};
 pub use memory::{Advice, MemoryEstimate, SamplingLoad, TrainingLoad, Workload, kernel_name};
 pub use packed::Packed;

@@ -82,6 +82,23 @@ pub(crate) fn gemm(
     }
 }
 
+/// `a · b` on the calling thread: `a` is `rows × inner`, `b` is `inner × columns` (`columns × inner` where it is `transposed`), all
+/// of them row after row.
+///
+/// # Panics
+/// Operands of other sizes.
+pub fn matrix_product(
+    [rows, inner, columns]: [usize; 3],
+    a: &[f32],
+    b: &[f32],
+    transposed: bool,
+) -> Vec<f32> {
+    let right = if transposed { Strided::rows(b, inner).transposed() } else { Strided::rows(b, columns) };
+    let mut out = vec![0.0; rows * columns];
+    gemm(rows, columns, inner, &mut out, columns, false, Strided::rows(a, inner), right);
+    out
+}
+
 /// Rows in a block of work that one thread takes at a time.
 pub(crate) const ROW_BLOCK: usize = 128;
 

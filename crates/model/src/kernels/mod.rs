@@ -12,3 +12,5 @@ pub(crate) mod simd;
 
 #[cfg(test)]
 mod tests;
+
+pub use matmul::matrix_product;

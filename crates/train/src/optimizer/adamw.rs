@@ -105,15 +105,24 @@ impl AdamW {
         self.step += 1;
         let correction1 = 1.0 - beta1.powf(self.step as f64);
         let correction2 = 1.0 - beta2.powf(self.step as f64);
+        let is_muon = |parameter: &Parameter| self.config.method == Method::Muon && muon::takes(parameter);
+        parameters
+            .par_iter()
+            .zip(&mut self.moments)
+            .filter(|(parameter, _)| is_muon(parameter))
+            .try_for_each(|(parameter, moments)| {
+                let step = muon::Step { scale, keep: (1.0 - rate * weight_decay) as f32, rate: rate as f32 };
+                parameter.update(|values, gradient| {
+                    if let Some(gradient) = gradient {
+                        step.apply(values, gradient, &mut moments.first, parameter.shape());
+                    }
+                })?;
+                parameter.release_gradient();
+                Ok::<(), TrainError>(())
+            })?;
         for (parameter, Moments { first, second }) in parameters.iter().zip(&mut self.moments) {
             let decay = if parameter.rank() >= 2 { weight_decay } else { 0.0 };
-            if self.config.method == Method::Muon && muon::takes(parameter) {
-                let step = muon::Step { scale, keep: (1.0 - rate * decay) as f32, rate: rate as f32 };
-                parameter.update(|values, gradient| match gradient {
-                    Some(gradient) => step.apply(values, gradient, first, parameter.shape()),
-                    None => Ok(()),
-                })??;
-                parameter.release_gradient();
+            if is_muon(parameter) {
                 continue;
             }
             let update = Update {
