@@ -27,10 +27,12 @@ mod answers;
 mod assemble;
 mod bootstrap;
 mod compare;
+mod curve;
 mod entry;
 mod item;
 mod log;
 mod render;
+mod seeds;
 mod statistics;
 mod suites;
 mod summary;
@@ -40,16 +42,18 @@ pub use answers::{Answer, parse_answers, read_answers};
 pub use assemble::{Assembled, assemble, cut_at_stop};
 pub use bootstrap::{bootstrap, bootstrap_difference, sign_flips};
 pub use compare::{Compared, PairedTest, compare};
+pub use curve::Curve;
 pub use entry::{COPIED_SHARE, Entry, Judging, KEPT_ANSWER_BYTES, State, TestState};
 pub use item::{Answered, Completion, Form, Item, items_from_tasks};
 pub use log::{Log, LogError, read_log};
 pub use render::{render_comparison, render_summary};
+pub use seeds::{over_seeds, sign_flips_of_seeds};
 pub use statistics::{Interval, McNemar, mcnemar, paired_difference, pass_at_k, wilson};
 pub use suites::{
     FORMATS, Format, Layout, MAXIMUM_FILE_BYTES, SourceFile, Suite, SuiteError, Tasks, range, range_of,
 };
 pub use summary::{Figure, IntervalKind, JudgedBy, Summary, SummaryOptions, SummaryRow, summarize};
-pub use table::table;
+pub use table::{rates_where, table};
 
 /// What can be wrong with an evaluation's input.
 #[derive(Debug, thiserror::Error)]

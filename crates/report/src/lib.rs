@@ -29,6 +29,7 @@ mod answers;
 mod chart;
 mod curves;
 mod error;
+mod experiment;
 mod figures;
 mod format;
 mod overview;
@@ -41,12 +42,16 @@ pub use error::ReportError;
 /// The file that [`write()`] makes in the run folder.
 pub const REPORT: &str = "report.html";
 
-/// The report of the run folder at `run`, as one HTML page. The same files give the same bytes.
+/// The report of the run folder at `run`, as one HTML page; of an experiment's folder, the page of the experiment. The same
+/// files give the same bytes.
 ///
 /// # Errors
 /// [`ReportError::Run`] if there is no run folder or one of its files is broken, with path, line and hint.
 pub fn render(run: &Path) -> Result<String, ReportError> {
-    page::render(&page::Page::read(run)?)
+    match vul2safe_run::read_experiment(run)? {
+        Some(table) => page::render_experiment(&experiment::page(&table)),
+        None => page::render(&page::Page::read(run)?),
+    }
 }
 
 /// Writes the report to `report.html` in the run folder, in place of an earlier one, and returns its path.

@@ -14,6 +14,7 @@ use vul2safe_run::{
 use crate::ReportError;
 use crate::answers::{Task, legend, tasks};
 use crate::curves::{Family, families};
+use crate::experiment::ExperimentPage;
 use crate::figures::{Figures, figures};
 use crate::format::visible;
 use crate::overview::{DataTable, Overview, Stage, data, overview, stages};
@@ -70,8 +71,18 @@ impl Page {
     }
 }
 
-/// Pours the page into its templates.
+/// Pours the page of a run into its templates.
 pub(crate) fn render(page: &Page) -> Result<String, ReportError> {
+    Ok(environment()?.get_template("report.html")?.render(minijinja::value::Serde(page))?)
+}
+
+/// Pours the page of an experiment into its template.
+pub(crate) fn render_experiment(page: &ExperimentPage) -> Result<String, ReportError> {
+    Ok(environment()?.get_template("experiment.html")?.render(minijinja::value::Serde(page))?)
+}
+
+/// The templates, with everything escaped that is poured into them.
+fn environment() -> Result<Environment<'static>, ReportError> {
     let mut environment = Environment::new();
     // Every name, not only `*.html`: nothing is ever put into the page unescaped by a slip.
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -90,6 +101,7 @@ pub(crate) fn render(page: &Page) -> Result<String, ReportError> {
         ("curves.html", include_str!("../templates/curves.html")),
         ("work.html", include_str!("../templates/work.html")),
         ("answers.html", include_str!("../templates/answers.html")),
+        ("experiment.html", include_str!("../templates/experiment.html")),
     ] {
         environment.add_template(name, source)?;
     }
@@ -97,7 +109,7 @@ pub(crate) fn render(page: &Page) -> Result<String, ReportError> {
     let safe = |text: &str| minijinja::Value::from_safe_string(text.to_owned());
     environment.add_global("style", safe(include_str!("../templates/style.css")));
     environment.add_global("script", safe(include_str!("../templates/script.js")));
-    Ok(environment.get_template("report.html")?.render(minijinja::value::Serde(page))?)
+    Ok(environment)
 }
 
 /// The folder's own name, without the machine's path to it.

@@ -35,6 +35,7 @@ mod configuration;
 mod data;
 mod error;
 mod evaluation;
+mod experiment;
 mod fingerprint;
 mod folder;
 mod journal;
@@ -48,6 +49,9 @@ pub use atomic::write_atomic;
 pub use data::{DataSection, DataSummary, read_data_summary};
 pub use error::RunError;
 pub use evaluation::{Comparison, EvaluationRow, EvaluationTable, Rate, read_evaluation};
+pub use experiment::{
+    ArmResult, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference, read_experiment,
+};
 pub use fingerprint::{fingerprint, machine};
 pub use folder::{RunFolder, read_configuration, read_environment};
 pub use journal::{StageEntry, read_journal};

@@ -1,7 +1,7 @@
 //! From real vulnerabilities to a measured, safer code model: the configuration, the stages in order, the commands.
 //!
 //! This crate joins the rooms; it computes nothing that belongs to one of them. `recipe` is what the user asks for,
-//! `stages` what is done and in which order, `scoring` where the judge's evidence meets the reward, `commands` what
+//! `stages` what is done and in which order, `experiment` the whole of it for several seeds, `scoring` where the judge's evidence meets the reward, `commands` what
 //! each word on the command line does.
 //!
 //! ```
@@ -13,6 +13,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod experiment;
 pub mod failure;
 pub mod machine;
 pub mod memory;

@@ -191,22 +191,31 @@ fn training_load(microbatch: usize, batch: usize, longest: usize) -> TrainingLoa
 /// # Errors
 /// The first stage that needs more, with what would fit; a GPU that cannot be used.
 pub fn check(recipe: &Recipe, until: Until) -> Result<()> {
+    check_several(recipe, until, 1)
+}
+
+/// The same for so many runs at the same time.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_several(recipe: &Recipe, until: Until, runs: usize) -> Result<()> {
     if let Some(gpu) = recipe.device.find()? {
         return check_on_gpu(recipe, until, &gpu);
     }
     let Some(available) = available_memory() else { return Ok(()) };
     for stage in stages(recipe, until)? {
-        let needed = stage.estimate().needed;
+        let needed = stage.estimate().needed.saturating_mul(runs);
         if needed > available.bytes {
+            let times = if runs == 1 { String::new() } else { format!(" in {runs} runs at the same time") };
             return Err(Failure::user(format!(
-                "stage `{}` needs about {} of memory, and {}",
+                "stage `{}`{times} needs about {} of memory, and {}",
                 stage.stage,
                 size(needed),
                 there_is(available)
             ))
             .with_hint(format!(
                 "{}\n`--ignore-memory-estimate` runs it all the same",
-                advice(&stage, available.bytes).join("\n")
+                advice(&stage, available.bytes / runs).join("\n")
             )));
         }
     }

@@ -5,10 +5,11 @@ use std::path::Path;
 use vul2safe_corpus::VulnerabilityRecord;
 use vul2safe_llm::Endpoint;
 
+use crate::experiment::experiment_folder;
 use crate::failure::Result;
 use crate::machine::available_memory;
 use crate::memory;
-use crate::recipe::{BaseCorpus, Recipe, SourceKind, SuiteKind};
+use crate::recipe::{BaseCorpus, ExperimentConfig, Recipe, SourceKind, SuiteKind};
 use crate::stages::import::{dropped_by_reason, import, reasons};
 use crate::stages::{Until, default_folder};
 use crate::words::thousands;
@@ -26,7 +27,8 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
     let mut lines = vec!["plan (nothing is written; token counts are estimates)".to_owned()];
     let mut say = |label: &str, text: String| lines.push(format!("  {label:<12} {text}"));
 
-    let out = out.map_or_else(|| default_folder(recipe), Path::to_path_buf);
+    let default = if recipe.experiment.is_some() { experiment_folder } else { default_folder };
+    let out = out.map_or_else(|| default(recipe), Path::to_path_buf);
     let state =
         if out.join("config.toml").exists() { " (there already: the run would continue)" } else { "" };
     say("run folder", format!("{}{state}", out.display()));
@@ -100,10 +102,41 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
         None => parameters,
     };
     let of_base = usize::from(recipe.model.path.is_none());
-    let disk = 4 * (parameters * of_base + trained * (made - of_base + 3 * recipe.arms.len()));
+    let runs = recipe.experiment.as_ref().map_or(1, |experiment| {
+        let tried = experiment.search.as_ref().map_or(0, |search| search.seeds.len());
+        experiment.seeds as usize + tried
+    });
+    if let Some(experiment) = &recipe.experiment {
+        for line in experiment_lines(recipe, experiment) {
+            say("experiment", line);
+        }
+    }
+    let disk = runs * 4 * (parameters * of_base + trained * (made - of_base + 3 * recipe.arms.len()));
     say("disk", format!("about {} MiB of checkpoints", thousands(disk.div_ceil(1 << 20))));
     lines.extend(if recipe.device.is_cpu() { memory_lines(recipe)? } else { device_lines(recipe)? });
     Ok(lines.join("\n"))
+}
+
+/// How many runs, arms and tries.
+fn experiment_lines(recipe: &Recipe, experiment: &ExperimentConfig) -> Vec<String> {
+    let arms: usize = (0..experiment.seeds as usize)
+        .map(|index| recipe.arms.values().filter(|arm| experiment.takes_part(arm, index)).count())
+        .sum();
+    let beside = match experiment.side_by_side {
+        0 => "as many runs at the same time as there are threads".to_owned(),
+        1 => "one run after the other".to_owned(),
+        some => format!("{some} at the same time"),
+    };
+    let mut lines = vec![format!("{} seeds with {arms} arms in all, {beside}", experiment.seeds)];
+    if let Some(search) = &experiment.search {
+        lines.push(format!(
+            "before that a search: {} settings for each of {} on {} development seeds",
+            search.settings.len(),
+            search.arms.join(", "),
+            search.seeds.len()
+        ));
+    }
+    lines
 }
 
 /// The peak of every stage, the largest of them beside what is available, and what would fit if that does not.

@@ -8,10 +8,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Without a terminal a line is written at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(15);
+/// The same for each of several parts that go on beside each other.
+const PART_LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// Where a run says how far it is.
 pub struct Progress {
     quiet: bool,
+    /// In front of every line, where several runs go on at the same time.
+    label: String,
+    /// Without a terminal a line is written at most this often.
+    line_every: Duration,
     terminal: bool,
     started: Instant,
     current: Mutex<Option<Current>>,
@@ -27,8 +33,22 @@ impl Progress {
     pub fn new(quiet: bool) -> Self {
         Progress {
             quiet,
+            label: String::new(),
+            line_every: LINE_EVERY,
             terminal: std::io::stderr().is_terminal(),
             started: Instant::now(),
+            current: Mutex::new(None),
+        }
+    }
+
+    /// The progress of a part that goes on beside others: lines with its name in front, no bar, the same clock.
+    pub fn part(&self, name: &str) -> Self {
+        Progress {
+            quiet: self.quiet,
+            label: format!("{name}: "),
+            line_every: PART_LINE_EVERY,
+            terminal: false,
+            started: self.started,
             current: Mutex::new(None),
         }
     }
@@ -38,7 +58,7 @@ impl Progress {
         if self.quiet {
             return;
         }
-        let line = format!("[{}] {text}", clock(self.started.elapsed()));
+        let line = format!("[{}] {}{text}", clock(self.started.elapsed()), self.label);
         match self.lock().as_ref() {
             Some(current) if self.terminal => current.bar.println(line),
             _ => anstream::eprintln!("{line}"),
@@ -65,7 +85,7 @@ impl Progress {
             current.bar.set_length(total);
             current.bar.set_position(done);
             current.bar.set_message(note.to_owned());
-            if !self.terminal && current.last_line.elapsed() >= LINE_EVERY {
+            if !self.terminal && current.last_line.elapsed() >= self.line_every {
                 current.last_line = Instant::now();
                 line = Some(format!("    {done}/{total}  {note}"));
             }

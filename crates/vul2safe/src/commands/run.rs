@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Session, check_inputs, println, read_recipe, with_device};
 use crate::cli::{DemoArguments, InitArguments, RunArguments};
+use crate::experiment::{experiment_folder, run_experiment};
 use crate::failure::{Failure, Result};
 use crate::plan;
 use crate::recipe::{DEMO, Recipe, STARTER, parse_recipe};
@@ -33,14 +34,18 @@ fn carry_out(
     if dry_run {
         return println(&plan::describe(recipe, out)?);
     }
-    check_inputs(recipe, &out.map_or_else(|| default_folder(recipe), Path::to_path_buf))?;
+    let default = if recipe.experiment.is_some() { experiment_folder } else { default_folder };
+    check_inputs(recipe, &out.map_or_else(|| default(recipe), Path::to_path_buf))?;
     let options = RunOptions {
         out: out.map(Path::to_path_buf),
         allow_unprotected: session.allow_unprotected,
         until: Until::Report,
         ignore_memory_estimate,
     };
-    let folder = run_recipe(recipe, &options, &session.progress)?;
+    let folder = match &recipe.experiment {
+        None => run_recipe(recipe, &options, &session.progress)?,
+        Some(experiment) => run_experiment(recipe, experiment, &options, &session.progress)?,
+    };
     println(&folder.join("report.html").display().to_string())
 }
 

@@ -29,6 +29,12 @@ pub struct ArmConfig {
     pub styles: Vec<String>,
     /// Share of the training pairs whose sides are exchanged for this arm: repairs that teach the flaw.
     pub swapped_share: f64,
+    /// In an experiment: only in so many of the runs, the first ones; absent: in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<u64>,
+    /// In an experiment: takes the setting that the search found for this arm, under its own keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned_as: Option<String>,
     /// Keys of `[reward]` that differ for this arm.
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub reward: toml::Table,
@@ -105,6 +111,26 @@ impl ArmConfig {
                 .at(place("")));
         }
         Ok(ArmSettings { reward, ppo, supervised, preference })
+    }
+
+    /// The arm with the keys of `setting` in place of its own.
+    ///
+    /// # Errors
+    /// A key that no arm has, a value of the wrong kind.
+    pub fn with(&self, name: &str, setting: &toml::Table) -> Result<ArmConfig> {
+        merged(self, setting)
+            .map_err(|failure| failure.at(format!("[arms.{name}], as `experiment.search` sets it")))
+    }
+
+    /// The arm with the keys of `setting` where it has none of its own.
+    ///
+    /// # Errors
+    /// As [`ArmConfig::with`].
+    pub fn under(&self, name: &str, setting: &toml::Table) -> Result<ArmConfig> {
+        let own = toml::Table::try_from(self).map_err(|error| {
+            Failure::program(format!("the arm `{name}` cannot be written as TOML: {error}"))
+        })?;
+        ArmConfig::default().with(name, setting)?.with(name, &own)
     }
 
     /// How it learns, in words.

@@ -1,6 +1,7 @@
 //! The recipe: one TOML file that says what a run does. Every key has a default; an unknown key stops the run.
 
 mod arm;
+mod experiment;
 mod overrides;
 mod parse;
 mod suite;
@@ -18,6 +19,7 @@ use vul2safe_reward::RewardConfig;
 use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 
 pub use arm::{ArmConfig, ArmMethod, ArmSettings};
+pub use experiment::{ExperimentConfig, SearchConfig};
 pub use overrides::apply_overrides;
 pub use parse::{MOST_THREADS, parse_recipe};
 pub use suite::SuiteKind;
@@ -64,6 +66,9 @@ pub struct Recipe {
     pub arms: BTreeMap<String, ArmConfig>,
     /// What every model is measured on.
     pub evaluation: EvaluationConfig,
+    /// Several seeds of all this, and figures over them; absent: one run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<ExperimentConfig>,
 }
 
 /// Where vulnerability records come from.
@@ -160,6 +165,8 @@ pub struct BaseConfig {
     pub key_value_heads: usize,
     /// Longest sequence in tokens.
     pub maximum_positions: usize,
+    /// What it learns to write.
+    pub learns: BaseTarget,
     /// A checkpoint after every so many optimiser steps; a killed run continues from it.
     pub checkpoint_every: u64,
     /// Next-token training.
@@ -174,6 +181,16 @@ pub enum BaseCorpus {
     Range,
     /// The training records: prompt → vulnerable function, the code that people wrote before the fix.
     Records,
+}
+
+/// Which tokens of its documents a model made from nothing learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseTarget {
+    /// Requests and code, as a language model does.
+    Everything,
+    /// The code alone: what names a request will have cannot be known, and a small model's gradients are quieter without.
+    Code,
 }
 
 /// Supervised fine-tuning on prompt → secure function.
@@ -266,6 +283,7 @@ impl Default for Recipe {
             ppo: PpoStage::default(),
             arms: BTreeMap::from([("ppo-token".to_owned(), ArmConfig::default())]),
             evaluation: EvaluationConfig::default(),
+            experiment: None,
         }
     }
 }
@@ -297,6 +315,7 @@ impl Default for BaseConfig {
             heads: 4,
             key_value_heads: 2,
             maximum_positions: 512,
+            learns: BaseTarget::Everything,
             checkpoint_every: 100,
             training: PretrainConfig::default(),
         }

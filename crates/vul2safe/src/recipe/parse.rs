@@ -238,8 +238,17 @@ fn validate(recipe: &Recipe) -> Result<()> {
             Failure::user(format!("`{key}`: {error}")).with_hint(error.hint().unwrap_or_default())
         })?;
     }
+    if let Some(experiment) = &recipe.experiment {
+        experiment.check(recipe)?;
+    }
     for (name, arm) in &recipe.arms {
         arm.settings(name, recipe)?;
+        if recipe.experiment.is_none() && (arm.seeds.is_some() || arm.tuned_as.is_some()) {
+            return Err(Failure::user(format!(
+                "`arms.{name}`: `seeds` and `tuned_as` are for an experiment"
+            ))
+            .with_hint("add an `[experiment]` table, or remove them"));
+        }
         let plain =
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         if !plain || ["base", "sft"].contains(&name.as_str()) {

@@ -8,12 +8,12 @@ use vul2safe_model::{Adapter, Config, LoraConfig, Model, Placement};
 use vul2safe_range::Selection;
 use vul2safe_tokens::Tokenizer;
 use vul2safe_train::optimizer::Method;
-use vul2safe_train::{Checkpoint, PretrainConfig, pretrain_from};
+use vul2safe_train::{Checkpoint, Example, PretrainConfig, SftConfig, pretrain_from, sft_from};
 
 use super::prompts::{answer_ids, request_text};
 use super::{Context, Purpose, StepLog, build};
 use crate::failure::{Failure, Result};
-use crate::recipe::{BaseConfig, BaseCorpus};
+use crate::recipe::{BaseConfig, BaseCorpus, BaseTarget};
 use crate::words::thousands;
 
 /// A request and the code that answers it.
@@ -50,7 +50,7 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let texts = documents.iter().flat_map(|document| [document.request.as_str(), document.code.as_str()]);
     let tokenizer = Tokenizer::train(texts, base.vocabulary)?;
     let sequences = sequences(&documents, &tokenizer, base.maximum_positions)?;
-    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    let tokens: usize = sequences.iter().map(|example| example.prompt.len() + example.completion.len()).sum();
     let left_out = documents.len() - sequences.len();
     context.progress.say(&format!(
         "  {} documents, {} tokens, a vocabulary of {}{}",
@@ -76,13 +76,28 @@ pub fn run(context: &Context<'_>) -> Result<Value> {
     let model = if placement.device.is_cpu() || is_muon { model } else { model.placed(placement)? };
     let training =
         PretrainConfig { seed: context.seed_for("base", base.training.seed), ..base.training.clone() };
-    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-    let total = training.steps(&lengths) as u64;
     let checkpoint = training_checkpoint(context);
-    let mut log = StepLog::new(context, "base", total);
-    let summary = pretrain_from(&model, &sequences, &training, Some(&checkpoint), &mut |step, values| {
-        log.step(step, values)
-    })?;
+    let lengths: Vec<usize> =
+        sequences.iter().map(|example| example.prompt.len() + example.completion.len()).collect();
+    let summary = match base.learns {
+        BaseTarget::Everything => {
+            let mut log = StepLog::new(context, "base", training.steps(&lengths) as u64);
+            let whole: Vec<Vec<u32>> = sequences
+                .iter()
+                .map(|example| [example.prompt.as_slice(), &example.completion].concat())
+                .collect();
+            pretrain_from(&model, &whole, &training, Some(&checkpoint), &mut |step, values| {
+                log.step(step, values)
+            })?
+        }
+        BaseTarget::Code => {
+            let training = of_code(training);
+            let mut log = StepLog::new(context, "base", training.steps(&lengths) as u64);
+            sft_from(&model, &sequences, &training, Some(&checkpoint), &mut |step, values| {
+                log.step(step, values)
+            })?
+        }
+    };
     let last_loss = summary.last_loss;
     let folder = context.model_folder("base");
     model.save(&folder)?;
@@ -131,14 +146,38 @@ pub fn documents(context: &Context<'_>) -> Result<Vec<Document>> {
     }
 }
 
-/// Documents as ids, without those that are longer than the model can read.
-fn sequences(documents: &[Document], tokenizer: &Tokenizer, longest: usize) -> Result<Vec<Vec<u32>>> {
+/// The same training on completions.
+fn of_code(training: PretrainConfig) -> SftConfig {
+    let PretrainConfig {
+        optimizer,
+        epochs,
+        maximum_steps,
+        tokens_per_batch,
+        tokens_per_microbatch,
+        gradient_checkpointing,
+        maximum_length,
+        seed,
+    } = training;
+    SftConfig {
+        optimizer,
+        epochs,
+        maximum_steps,
+        tokens_per_batch,
+        tokens_per_microbatch,
+        gradient_checkpointing,
+        maximum_length,
+        seed,
+    }
+}
+
+/// Documents as ids, request and code, without those that are longer than the model can read.
+fn sequences(documents: &[Document], tokenizer: &Tokenizer, longest: usize) -> Result<Vec<Example>> {
     let mut sequences = Vec::with_capacity(documents.len());
     for document in documents {
-        let mut ids = tokenizer.chat_prompt(&document.request)?;
-        ids.extend(answer_ids(tokenizer, &document.code));
-        if ids.len() <= longest {
-            sequences.push(ids);
+        let prompt = tokenizer.chat_prompt(&document.request)?;
+        let completion = answer_ids(tokenizer, &document.code);
+        if prompt.len() + completion.len() <= longest {
+            sequences.push(Example { prompt, completion, weights: None });
         }
     }
     if sequences.is_empty() {

@@ -242,7 +242,8 @@ fn training_texts(context: &Context<'_>, pairs: &[RepairPair]) -> Result<CopyInd
     Ok(CopyIndex::new(sides.chain(documents.iter().map(|document| document.code.as_str()))))
 }
 
-fn answers_file(model: &str) -> String {
+/// Where the answers of a model stand, one a line.
+pub fn answers_file(model: &str) -> String {
     format!("evaluation/{model}.jsonl")
 }
 

@@ -39,6 +39,7 @@ pub struct Context<'a> {
 }
 
 /// How a run is carried out, apart from its recipe.
+#[derive(Clone)]
 pub struct RunOptions {
     /// The run folder; none: `runs/<name>-seed<seed>`.
     pub out: Option<PathBuf>,
@@ -122,7 +123,7 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
 }
 
 /// Refuses an arm with the name of another stage: the journal could not tell them apart and would skip one of them.
-fn check_arm_names(recipe: &Recipe) -> Result<()> {
+pub(crate) fn check_arm_names(recipe: &Recipe) -> Result<()> {
     let taken = |name: &str| {
         ["import", "build", "base", "sft", "table"].contains(&name) || name.starts_with("evaluate-")
     };
@@ -175,7 +176,7 @@ pub fn open_judge(allow_unprotected: bool) -> Result<Judge> {
 }
 
 /// Versions and seed, for `environment.json`.
-fn environment(recipe: &Recipe) -> Value {
+pub(crate) fn environment(recipe: &Recipe) -> Value {
     json!({
         "vul2safe": env!("CARGO_PKG_VERSION"),
         "seed": recipe.seed,

@@ -1,0 +1,406 @@
+//! From the run folders to figures over seeds: endpoints of the curves, rates of the evaluation in groups of tasks, paired
+//! differences.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use vul2safe_corpus::read_primevul_plus;
+use vul2safe_evaluate::{Answered, Curve, Item, over_seeds, rates_where, sign_flips_of_seeds};
+use vul2safe_run::{
+    ArmResult, CurvePoint, Estimate, ExperimentTable, MetricLine, RunFolder, SeedDifference, read_metrics,
+};
+
+use super::figures::{curve, points};
+use super::search::Found;
+use crate::failure::Result;
+use crate::recipe::{ArmMethod, ExperimentConfig, Recipe};
+use crate::stages::arm::ValidationPoint;
+use crate::stages::evaluate::{answers_file, suite};
+use crate::stages::{build, derive_seed, read_lines};
+
+/// Measures with what they mean, in the order in which they are shown.
+const MEASURES: [(&str, &str); 14] = [
+    (
+        "rollouts_to_half",
+        "answers trained on until the vulnerable rate was halved; the whole budget where it never was",
+    ),
+    ("halved", "share of the seeds in which it was"),
+    ("vulnerable_area", "mean vulnerable rate over the training: the area under its curve"),
+    ("functional_area", "mean functional rate over the training less the one at the start"),
+    ("both_area", "mean secure-pass@1 over the training"),
+    ("vulnerable", "answers on which an attack worked"),
+    ("vulnerable_high", "the same, of the tasks of high severity"),
+    ("vulnerable_medium", "the same, of the tasks of medium severity"),
+    ("absent", "answers that parse, do not work, and on which no attack did either"),
+    ("functional", "answers that pass every functional test"),
+    ("both", "functional and no attack worked (secure-pass@1)"),
+    ("unparsable", "answers that do not parse"),
+    ("kl", "divergence from the SFT model at the end, nats an answer"),
+    ("scoring_share", "share of the time of an update that scoring took"),
+];
+/// Groups whose differences are computed for every measure; for the others only these two.
+const WHOLE: [&str; 3] = ["all", "harmless", "training"];
+const IN_GROUPS: [&str; 2] = ["vulnerable", "both"];
+/// The group of what was measured while an arm was trained.
+const TRAINING: &str = "training";
+
+/// Group, then measure, then seed.
+type Figures = BTreeMap<String, BTreeMap<String, BTreeMap<u64, f64>>>;
+
+/// A model over its runs.
+#[derive(Default)]
+struct Collected {
+    figures: Figures,
+    /// By seed: rates and divergence at each measured point.
+    points: BTreeMap<u64, Vec<(ValidationPoint, f64)>>,
+    seeds: BTreeSet<u64>,
+}
+
+impl Collected {
+    fn put(&mut self, group: &str, measure: &str, seed: u64, value: f64) {
+        let measures = self.figures.entry(group.to_owned()).or_default();
+        measures.entry(measure.to_owned()).or_default().insert(seed, value);
+    }
+}
+
+/// One run's tasks and answers.
+struct Answers {
+    seed: u64,
+    items: Vec<Item>,
+    by_model: Vec<(String, Vec<Answered>)>,
+}
+
+/// All figures of the runs in `folder`.
+pub(super) fn analyse(
+    recipe: &Recipe,
+    config: &ExperimentConfig,
+    runs: &[(String, Recipe)],
+    found: &Found,
+    folder: &RunFolder,
+) -> Result<ExperimentTable> {
+    let mut names: Vec<String> = vec!["base".to_owned()];
+    names.extend(recipe.sft.enabled.then(|| "sft".to_owned()));
+    names.extend(recipe.arms.keys().cloned());
+    let mut models: BTreeMap<String, Collected> =
+        names.iter().map(|name| (name.clone(), Collected::default())).collect();
+    let mut answers = Vec::new();
+    for (name, run) in runs {
+        let path = folder.file(name);
+        for (arm, config) in &run.arms {
+            if config.method == ArmMethod::Ppo
+                && let Some(collected) = models.get_mut(arm)
+            {
+                training(collected, run.seed, &path, arm)?;
+            }
+        }
+        answers.push(read_answers(run, &path)?);
+    }
+    evaluation(&mut models, &answers)?;
+    let arms = names
+        .iter()
+        .filter_map(|name| {
+            let description = recipe.arms.get(name).and_then(|arm| {
+                let arm = found.apply(name, arm).ok()?;
+                Some(arm.describe(&arm.settings(name, recipe).ok()?))
+            });
+            Some(result(name, description.unwrap_or_default(), models.get(name)?))
+        })
+        .filter(|result| !result.seeds.is_empty())
+        .collect();
+    let compared: Vec<&String> = if config.compare.is_empty() {
+        recipe.arms.keys().collect()
+    } else {
+        config.compare.iter().collect()
+    };
+    let mut all = Vec::new();
+    for first in compared {
+        for second in names.iter().filter(|name| *name != first) {
+            all.extend(differences((first, &models[first]), (second, &models[second])));
+        }
+    }
+    Ok(ExperimentTable {
+        name: recipe.name.clone(),
+        endpoints: config.endpoints.clone(),
+        seeds: config.run_seeds(recipe),
+        seconds: folder.stages().iter().map(|stage| stage.seconds).sum(),
+        measures: MEASURES
+            .iter()
+            .map(|(name, meaning)| ((*name).to_owned(), (*meaning).to_owned()))
+            .collect(),
+        arms,
+        differences: all,
+        search: found.tried.clone(),
+    })
+}
+
+/// Endpoints of an arm's curves in one run.
+fn training(collected: &mut Collected, seed: u64, path: &Path, arm: &str) -> Result<()> {
+    let points = points(path, arm)?;
+    let metrics: Vec<MetricLine> = read_metrics(path)?.into_iter().filter(|line| line.stage == arm).collect();
+    let vulnerable = curve(&points, "vulnerable");
+    // Nothing can be halved where there was nothing.
+    let half =
+        vulnerable.as_ref().filter(|curve| curve.first() > 0.0).map(|curve| curve.until(curve.first() / 2.0));
+    let functional = curve(&points, "functional");
+    let last = |name: &str| metrics.iter().rev().find_map(|line| line.values.get(name).copied());
+    let total = |name: &str| metrics.iter().filter_map(|line| line.values.get(name)).sum::<f64>();
+    let scoring = total("seconds_score");
+    let figures = [
+        (
+            "rollouts_to_half",
+            half.zip(vulnerable.as_ref()).map(|(half, curve)| half.unwrap_or(curve.budget())),
+        ),
+        ("halved", half.map(|half| f64::from(u8::from(half.is_some())))),
+        ("vulnerable_area", vulnerable.as_ref().map(|curve| curve.mean())),
+        ("functional_area", functional.map(|curve| curve.mean() - curve.first())),
+        ("both_area", curve(&points, "both").map(|curve| curve.mean())),
+        ("kl", last("kl_reference_answer")),
+        ("scoring_share", Some(scoring / (scoring + total("seconds_sample") + total("seconds_update")))),
+    ];
+    for (measure, value) in figures {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            collected.put(TRAINING, measure, seed, value);
+        }
+    }
+    let divergence = divergence_at(&metrics, &points);
+    collected.points.insert(seed, points.into_iter().zip(divergence).collect());
+    Ok(())
+}
+
+/// The divergence from the reference at each point, in nats an answer, never falling: how far the policy has got. An update's
+/// answers come from the policy before it, so that those of update u tell of the point after u updates; the last point has
+/// the last update's.
+fn divergence_at(metrics: &[MetricLine], points: &[ValidationPoint]) -> Vec<f64> {
+    let mut furthest = 0.0_f64;
+    points
+        .iter()
+        .map(|point| {
+            let known = metrics.iter().filter(|line| line.step <= point.update);
+            let nearest = known.max_by_key(|line| line.step);
+            if let Some(value) = nearest.and_then(|line| line.values.get("kl_reference_answer")) {
+                furthest = furthest.max(*value);
+            }
+            furthest
+        })
+        .collect()
+}
+
+fn read_answers(run: &Recipe, path: &Path) -> Result<Answers> {
+    let pairs = read_primevul_plus(&path.join(build::PAIRS))?;
+    let items = suite(&run.evaluation, &pairs, derive_seed(run.seed, "evaluation"))?.items;
+    let mut models = vec!["base"];
+    models.extend(run.sft.enabled.then_some("sft"));
+    models.extend(run.arms.keys().map(String::as_str));
+    let by_model = models
+        .into_iter()
+        .map(|model| Ok((model.to_owned(), read_lines(&path.join(answers_file(model)))?)))
+        .collect::<Result<_>>()?;
+    Ok(Answers { seed: run.seed, items, by_model })
+}
+
+/// The family of a task of the range.
+fn family(item: &Item) -> &str {
+    item.id.split('/').next().unwrap_or_default()
+}
+
+/// Rates of every model and seed in groups of tasks.
+fn evaluation(models: &mut BTreeMap<String, Collected>, runs: &[Answers]) -> Result<()> {
+    let places: BTreeMap<&str, usize> =
+        vul2safe_range::families().iter().map(|family| (family.name, family.sites.len())).collect();
+    let rare = rare_families(runs)?;
+    let lengths: BTreeSet<usize> = runs
+        .iter()
+        .flat_map(|run| &run.items)
+        .filter_map(|item| item.reference.as_ref().map(String::len))
+        .collect();
+    let median = lengths.iter().nth(lengths.len() / 2).copied().unwrap_or(0);
+    let length = |item: &Item| item.reference.as_ref().map(String::len);
+    let place_count = |item: &Item| places.get(family(item)).copied();
+    for run in runs {
+        let mut groups: Vec<(String, Box<dyn Fn(&Item) -> bool + '_>)> = vec![
+            ("all".into(), Box::new(|item: &Item| !item.is_harmless())),
+            ("harmless".into(), Box::new(Item::is_harmless)),
+            ("one place".into(), Box::new(move |item: &Item| place_count(item) == Some(1))),
+            ("several places".into(), Box::new(move |item: &Item| place_count(item) > Some(1))),
+            (
+                "short answers".into(),
+                Box::new(move |item: &Item| {
+                    !item.is_harmless() && length(item).is_some_and(|len| len < median)
+                }),
+            ),
+            (
+                "long answers".into(),
+                Box::new(move |item: &Item| {
+                    !item.is_harmless() && length(item).is_some_and(|len| len >= median)
+                }),
+            ),
+            (
+                "common flaws".into(),
+                Box::new(|item: &Item| !item.is_harmless() && rare.get(family(item)) == Some(&false)),
+            ),
+            (
+                "rare flaws".into(),
+                Box::new(|item: &Item| !item.is_harmless() && rare.get(family(item)) == Some(&true)),
+            ),
+        ];
+        let levels: BTreeSet<&str> = run.items.iter().map(|item| item.group.as_str()).collect();
+        for level in levels {
+            groups.push((
+                level.to_owned(),
+                Box::new(move |item: &Item| item.group == level && !item.is_harmless()),
+            ));
+        }
+        for (model, answered) in &run.by_model {
+            let Some(collected) = models.get_mut(model) else { continue };
+            collected.seeds.insert(run.seed);
+            for (group, wanted) in &groups {
+                let rates = rates_where(model, &run.items, answered, wanted)?;
+                for (measure, rate) in
+                    rates.iter().filter(|(name, _)| MEASURES.iter().any(|(known, _)| known == name))
+                {
+                    collected.put(group, measure, run.seed, rate.value);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By family that invites a weakness: whether its flaw is rarer in the answers of the model that the arms start from (of the
+/// base model where there is no SFT) than in the middle family's, over all runs.
+fn rare_families(runs: &[Answers]) -> Result<BTreeMap<String, bool>> {
+    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for run in runs {
+        let start = run.by_model.iter().find(|(model, _)| model == "sft").or_else(|| run.by_model.first());
+        let Some((model, answered)) = start else { continue };
+        let families: BTreeSet<&str> =
+            run.items.iter().filter(|item| !item.is_harmless()).map(family).collect();
+        for name in families {
+            let rates = rates_where(model, &run.items, answered, &|item| family(item) == name)?;
+            if let Some(rate) = rates.get("vulnerable") {
+                let count = counts.entry(name.to_owned()).or_default();
+                *count = (count.0 + rate.count, count.1 + rate.of);
+            }
+        }
+    }
+    let share = |(count, of): (usize, usize)| count as f64 / of.max(1) as f64;
+    let mut shares: Vec<f64> = counts.values().map(|&count| share(count)).collect();
+    shares.sort_by(f64::total_cmp);
+    let middle = shares.get(shares.len() / 2).copied().unwrap_or(0.0);
+    Ok(counts.into_iter().map(|(name, count)| (name, share(count) < middle)).collect())
+}
+
+fn estimate(values: &BTreeMap<u64, f64>) -> Option<Estimate> {
+    let values: Vec<f64> = values.values().copied().collect();
+    let (mean, interval) = over_seeds(&values)?;
+    let (low, high) = interval.map_or((f64::NAN, f64::NAN), |interval| (interval.low, interval.high));
+    Some(Estimate { mean, low, high, values })
+}
+
+fn result(name: &str, description: String, collected: &Collected) -> ArmResult {
+    let groups = collected
+        .figures
+        .iter()
+        .map(|(group, measures)| {
+            let estimates =
+                measures.iter().filter_map(|(measure, values)| Some((measure.clone(), estimate(values)?)));
+            (group.clone(), estimates.collect())
+        })
+        .collect();
+    let mut curves: BTreeMap<String, Vec<CurvePoint>> = BTreeMap::new();
+    for measure in ["vulnerable", "functional", "both", "kl"] {
+        let mut at: BTreeMap<u64, BTreeMap<u64, f64>> = BTreeMap::new();
+        for (seed, points) in &collected.points {
+            for (point, divergence) in points {
+                let value = if measure == "kl" { Some(*divergence) } else { point.rate(measure) };
+                if let Some(value) = value {
+                    at.entry(point.rollouts).or_default().insert(*seed, value);
+                }
+            }
+        }
+        let points: Vec<CurvePoint> = at
+            .iter()
+            .filter_map(|(&rollouts, values)| {
+                let Estimate { mean, low, high, .. } = estimate(values)?;
+                Some(CurvePoint { rollouts, mean, low, high })
+            })
+            .collect();
+        if !points.is_empty() {
+            curves.insert(measure.to_owned(), points);
+        }
+    }
+    ArmResult {
+        arm: name.to_owned(),
+        description,
+        seeds: collected.seeds.iter().copied().collect(),
+        groups,
+        curves,
+    }
+}
+
+/// Differences of two models on the seeds that both have.
+fn differences(first: (&str, &Collected), second: (&str, &Collected)) -> Vec<SeedDifference> {
+    let mut found = Vec::new();
+    let mut put = |group: &str, measure: &str, differences: &[f64]| {
+        if let Some((difference, interval)) = over_seeds(differences) {
+            let (low, high) = interval.map_or((f64::NAN, f64::NAN), |interval| (interval.low, interval.high));
+            found.push(SeedDifference {
+                first: first.0.to_owned(),
+                second: second.0.to_owned(),
+                group: group.to_owned(),
+                measure: measure.to_owned(),
+                difference,
+                low,
+                high,
+                p_value: sign_flips_of_seeds(differences),
+                seeds: differences.len(),
+            });
+        }
+    };
+    for (group, measures) in &first.1.figures {
+        for (measure, values) in measures {
+            if !WHOLE.contains(&group.as_str()) && !IN_GROUPS.contains(&measure.as_str()) {
+                continue;
+            }
+            let Some(others) = second.1.figures.get(group).and_then(|measures| measures.get(measure)) else {
+                continue;
+            };
+            let pairs: Vec<f64> =
+                values.iter().filter_map(|(seed, value)| Some(value - others.get(seed)?)).collect();
+            put(group, measure, &pairs);
+        }
+    }
+    for measure in ["vulnerable", "functional", "both"] {
+        let pairs: Vec<f64> = first
+            .1
+            .points
+            .iter()
+            .filter_map(|(seed, points)| at_same_divergence(points, second.1.points.get(seed)?, measure))
+            .collect();
+        put("at the same KL", measure, &pairs);
+    }
+    found
+}
+
+/// A rate of the first arm less that of the second where both have got as far as the one that stayed nearer got.
+fn at_same_divergence(
+    first: &[(ValidationPoint, f64)],
+    second: &[(ValidationPoint, f64)],
+    measure: &str,
+) -> Option<f64> {
+    let reach = |points: &[(ValidationPoint, f64)]| points.last().map(|(_, divergence)| *divergence);
+    let place = reach(first)?.min(reach(second)?);
+    let value = |points: &[(ValidationPoint, f64)]| {
+        let mut line: Vec<(f64, f64)> = Vec::new();
+        for (point, divergence) in points {
+            let rate = point.rate(measure)?;
+            // Where it got no farther the later rate counts.
+            match line.last_mut().filter(|last| last.0 >= *divergence) {
+                Some(last) => last.1 = rate,
+                None => line.push((*divergence, rate)),
+            }
+        }
+        Some(Curve::new(line)?.at(place))
+    };
+    Some(value(first)? - value(second)?)
+}
