@@ -234,8 +234,10 @@ fn groups(table: &ExperimentTable) -> Vec<Table> {
                     let cell = |name: &&str| arm.figure(name, measure).map(|found| estimate(found, measure));
                     row(arm, names.iter().map(cell).collect())
                 })
+                .filter(|row| row.cells.iter().any(Option::is_some))
                 .collect(),
         })
+        .filter(|table| !table.rows.is_empty())
         .collect()
 }
 

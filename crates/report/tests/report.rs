@@ -299,3 +299,66 @@ fn the_page_needs_no_network() {
         assert!(!page.contains(word), "the page contains {word}");
     }
 }
+
+#[test]
+fn an_experiment_is_drawn_from_its_file_and_none_of_its_texts_is_markup() {
+    use std::collections::BTreeMap;
+    use vul2safe_run::{ArmResult, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference};
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("tokens");
+    let run = RunFolder::create_or_resume(&path, "name = \"tokens\"\n", serde_json::json!({})).unwrap();
+    let estimate = |mean: f64| Estimate { mean, low: mean - 0.05, high: mean + 0.05, values: vec![mean; 3] };
+    let figures = |mean| BTreeMap::from([("vulnerable".to_owned(), estimate(mean))]);
+    let arm = |name: &str, mean: f64| ArmResult {
+        arm: name.to_owned(),
+        description: "<b>rewards</b>".to_owned(),
+        seeds: vec![0, 1, 2],
+        groups: BTreeMap::from([("all".to_owned(), figures(mean)), ("one place".to_owned(), figures(mean))]),
+        curves: BTreeMap::from([(
+            "vulnerable".to_owned(),
+            vec![
+                CurvePoint { rollouts: 0, mean: 0.4, low: 0.3, high: 0.5 },
+                CurvePoint { rollouts: 64, mean, low: f64::NAN, high: f64::NAN },
+            ],
+        )]),
+    };
+    let table = ExperimentTable {
+        name: "tokens".to_owned(),
+        endpoints: vec!["<script>alert(1)</script>".to_owned()],
+        seeds: vec![0, 1, 2],
+        seconds: 4_000.0,
+        measures: vec![("vulnerable".to_owned(), "an attack worked".to_owned())],
+        arms: vec![arm("token", 0.1), arm("last<img>", 0.2)],
+        differences: vec![SeedDifference {
+            first: "token".to_owned(),
+            second: "last<img>".to_owned(),
+            group: "all".to_owned(),
+            measure: "vulnerable".to_owned(),
+            difference: -0.1,
+            low: -0.15,
+            high: -0.05,
+            p_value: 0.0078,
+            seeds: 3,
+        }],
+        search: vec![SearchedSetting {
+            arm: "token".to_owned(),
+            setting: "lambda = 0.95".to_owned(),
+            both: 0.5,
+            vulnerable: 0.2,
+            functional_change: 0.03,
+            chosen: true,
+        }],
+    };
+    table.write(&run).unwrap();
+    assert_eq!(vul2safe_run::read_experiment(&path).unwrap().map(|read| read.arms.len()), Some(2));
+    let page = render(&path).unwrap();
+    assert!(!page.contains("<script>") && !page.contains("last<img>") && !page.contains("<b>rewards</b>"));
+    let text = text_of(&page);
+    for words in
+        ["token, less each other", "−10.0", "−15.0 to −5.0", "p 0.008", "lambda = 0.95", "+3.0", "1 h 06 min"]
+    {
+        assert!(text.contains(words), "`{words}` is missing:\n{text}");
+    }
+    assert!(page.contains("<polyline"), "the curves are drawn");
+    assert_eq!(render(&path).unwrap(), page, "the same file gives the same bytes");
+}

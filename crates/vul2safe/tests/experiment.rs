@@ -106,14 +106,15 @@ fn an_experiment_survives_kills_and_says_what_came_out() {
     let seeds = |arm: usize| arms[arm]["seeds"].as_array().expect("seeds").len();
     assert_eq!((seeds(0), seeds(2), seeds(3)), (3, 3, 2));
     let token = &arms[4];
-    assert!(token["groups"]["training"]["rollouts_to_half"]["mean"].as_f64().is_some());
+    assert!(token["groups"]["training"]["both_area"]["mean"].as_f64().is_some());
+    assert!(token["groups"]["training"]["kl"]["low"].as_f64().is_some(), "several seeds have an interval");
     assert!(
-        token["groups"]["several places"]["vulnerable"]["values"].as_array().is_some_and(|v| v.len() == 3)
+        token["groups"]["several places"]["functional"]["values"].as_array().is_some_and(|v| v.len() == 3)
     );
-    assert_eq!(token["curves"]["vulnerable"].as_array().expect("a curve").len(), 3);
+    assert_eq!(token["curves"]["both"].as_array().expect("a curve").len(), 3);
     let differences = whole["differences"].as_array().expect("differences");
     assert!(differences.iter().all(|one| one["first"] == "token" && one["second"] != "token"));
-    assert!(differences.iter().any(|one| one["second"] == "last" && one["group"] == "at the same KL"));
+    assert!(differences.iter().any(|one| one["second"] == "last" && one["measure"] == "functional"));
 
     // Each of two arms has one taken setting, and the arm that follows has it as well, under its own keys.
     let search = whole["search"].as_array().expect("a search");

@@ -4,22 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use vul2safe_corpus::read_primevul_plus;
-use vul2safe_evaluate::{Answered, Curve, Item, over_seeds, rates_where, sign_flips_of_seeds};
+use vul2safe_evaluate::{Curve, over_seeds, sign_flips_of_seeds};
 use vul2safe_run::{
     ArmResult, CurvePoint, Estimate, ExperimentTable, MetricLine, RunFolder, SeedDifference, read_metrics,
 };
 
 use super::figures::{curve, points};
+use super::groups::{evaluation, read_answers};
 use super::search::Found;
 use crate::failure::Result;
 use crate::recipe::{ArmMethod, ExperimentConfig, Recipe};
 use crate::stages::arm::ValidationPoint;
-use crate::stages::evaluate::{answers_file, suite};
-use crate::stages::{build, derive_seed, read_lines};
 
 /// Measures with what they mean, in the order in which they are shown.
-const MEASURES: [(&str, &str); 14] = [
+pub(super) const MEASURES: [(&str, &str); 14] = [
     (
         "rollouts_to_half",
         "answers trained on until the vulnerable rate was halved; the whole budget where it never was",
@@ -49,25 +47,18 @@ type Figures = BTreeMap<String, BTreeMap<String, BTreeMap<u64, f64>>>;
 
 /// A model over its runs.
 #[derive(Default)]
-struct Collected {
+pub(super) struct Collected {
     figures: Figures,
     /// By seed: rates and divergence at each measured point.
     points: BTreeMap<u64, Vec<(ValidationPoint, f64)>>,
-    seeds: BTreeSet<u64>,
+    pub seeds: BTreeSet<u64>,
 }
 
 impl Collected {
-    fn put(&mut self, group: &str, measure: &str, seed: u64, value: f64) {
+    pub fn put(&mut self, group: &str, measure: &str, seed: u64, value: f64) {
         let measures = self.figures.entry(group.to_owned()).or_default();
         measures.entry(measure.to_owned()).or_default().insert(seed, value);
     }
-}
-
-/// One run's tasks and answers.
-struct Answers {
-    seed: u64,
-    items: Vec<Item>,
-    by_model: Vec<(String, Vec<Answered>)>,
 }
 
 /// All figures of the runs in `folder`.
@@ -185,111 +176,6 @@ fn divergence_at(metrics: &[MetricLine], points: &[ValidationPoint]) -> Vec<f64>
         .collect()
 }
 
-fn read_answers(run: &Recipe, path: &Path) -> Result<Answers> {
-    let pairs = read_primevul_plus(&path.join(build::PAIRS))?;
-    let items = suite(&run.evaluation, &pairs, derive_seed(run.seed, "evaluation"))?.items;
-    let mut models = vec!["base"];
-    models.extend(run.sft.enabled.then_some("sft"));
-    models.extend(run.arms.keys().map(String::as_str));
-    let by_model = models
-        .into_iter()
-        .map(|model| Ok((model.to_owned(), read_lines(&path.join(answers_file(model)))?)))
-        .collect::<Result<_>>()?;
-    Ok(Answers { seed: run.seed, items, by_model })
-}
-
-/// The family of a task of the range.
-fn family(item: &Item) -> &str {
-    item.id.split('/').next().unwrap_or_default()
-}
-
-/// Rates of every model and seed in groups of tasks.
-fn evaluation(models: &mut BTreeMap<String, Collected>, runs: &[Answers]) -> Result<()> {
-    let places: BTreeMap<&str, usize> =
-        vul2safe_range::families().iter().map(|family| (family.name, family.sites.len())).collect();
-    let rare = rare_families(runs)?;
-    let lengths: BTreeSet<usize> = runs
-        .iter()
-        .flat_map(|run| &run.items)
-        .filter_map(|item| item.reference.as_ref().map(String::len))
-        .collect();
-    let median = lengths.iter().nth(lengths.len() / 2).copied().unwrap_or(0);
-    let length = |item: &Item| item.reference.as_ref().map(String::len);
-    let place_count = |item: &Item| places.get(family(item)).copied();
-    for run in runs {
-        let mut groups: Vec<(String, Box<dyn Fn(&Item) -> bool + '_>)> = vec![
-            ("all".into(), Box::new(|item: &Item| !item.is_harmless())),
-            ("harmless".into(), Box::new(Item::is_harmless)),
-            ("one place".into(), Box::new(move |item: &Item| place_count(item) == Some(1))),
-            ("several places".into(), Box::new(move |item: &Item| place_count(item) > Some(1))),
-            (
-                "short answers".into(),
-                Box::new(move |item: &Item| {
-                    !item.is_harmless() && length(item).is_some_and(|len| len < median)
-                }),
-            ),
-            (
-                "long answers".into(),
-                Box::new(move |item: &Item| {
-                    !item.is_harmless() && length(item).is_some_and(|len| len >= median)
-                }),
-            ),
-            (
-                "common flaws".into(),
-                Box::new(|item: &Item| !item.is_harmless() && rare.get(family(item)) == Some(&false)),
-            ),
-            (
-                "rare flaws".into(),
-                Box::new(|item: &Item| !item.is_harmless() && rare.get(family(item)) == Some(&true)),
-            ),
-        ];
-        let levels: BTreeSet<&str> = run.items.iter().map(|item| item.group.as_str()).collect();
-        for level in levels {
-            groups.push((
-                level.to_owned(),
-                Box::new(move |item: &Item| item.group == level && !item.is_harmless()),
-            ));
-        }
-        for (model, answered) in &run.by_model {
-            let Some(collected) = models.get_mut(model) else { continue };
-            collected.seeds.insert(run.seed);
-            for (group, wanted) in &groups {
-                let rates = rates_where(model, &run.items, answered, wanted)?;
-                for (measure, rate) in
-                    rates.iter().filter(|(name, _)| MEASURES.iter().any(|(known, _)| known == name))
-                {
-                    collected.put(group, measure, run.seed, rate.value);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// By family that invites a weakness: whether its flaw is rarer in the answers of the model that the arms start from (of the
-/// base model where there is no SFT) than in the middle family's, over all runs.
-fn rare_families(runs: &[Answers]) -> Result<BTreeMap<String, bool>> {
-    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for run in runs {
-        let start = run.by_model.iter().find(|(model, _)| model == "sft").or_else(|| run.by_model.first());
-        let Some((model, answered)) = start else { continue };
-        let families: BTreeSet<&str> =
-            run.items.iter().filter(|item| !item.is_harmless()).map(family).collect();
-        for name in families {
-            let rates = rates_where(model, &run.items, answered, &|item| family(item) == name)?;
-            if let Some(rate) = rates.get("vulnerable") {
-                let count = counts.entry(name.to_owned()).or_default();
-                *count = (count.0 + rate.count, count.1 + rate.of);
-            }
-        }
-    }
-    let share = |(count, of): (usize, usize)| count as f64 / of.max(1) as f64;
-    let mut shares: Vec<f64> = counts.values().map(|&count| share(count)).collect();
-    shares.sort_by(f64::total_cmp);
-    let middle = shares.get(shares.len() / 2).copied().unwrap_or(0.0);
-    Ok(counts.into_iter().map(|(name, count)| (name, share(count) < middle)).collect())
-}
-
 fn estimate(values: &BTreeMap<u64, f64>) -> Option<Estimate> {
     let values: Vec<f64> = values.values().copied().collect();
     let (mean, interval) = over_seeds(&values)?;
@@ -403,4 +289,61 @@ fn at_same_divergence(
         Some(Curve::new(line)?.at(place))
     };
     Some(value(first)? - value(second)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use vul2safe_run::Rate;
+
+    use super::*;
+
+    fn point(update: u64, vulnerable: f64) -> ValidationPoint {
+        let rate = Rate { count: 0, of: 100, value: vulnerable, low: 0.0, high: 1.0 };
+        let rates = BTreeMap::from([("vulnerable".to_owned(), rate)]);
+        ValidationPoint { update, rollouts: 64 * update, rates: BTreeMap::from([("all".to_owned(), rates)]) }
+    }
+
+    fn line(step: u64, divergence: f64) -> MetricLine {
+        let values = [("kl_reference_answer".to_owned(), divergence)].into_iter().collect();
+        MetricLine { stage: "arm".to_owned(), step, time: 0.0, values }
+    }
+
+    #[test]
+    fn divergence_belongs_to_the_policy_that_was_measured_and_never_falls() {
+        // The answers of update 2 come from the policy after two updates.
+        let metrics = [line(0, 0.0), line(1, 0.5), line(2, 1.5), line(3, 1.0)];
+        let points = [point(0, 0.4), point(2, 0.3), point(4, 0.2)];
+        assert_eq!(divergence_at(&metrics, &points), [0.0, 1.5, 1.5]);
+    }
+
+    #[test]
+    fn arms_are_compared_where_both_have_diverged_as_far() {
+        let far = [(point(0, 0.4), 0.0), (point(2, 0.2), 2.0), (point(4, 0.1), 4.0)];
+        let near = [(point(0, 0.4), 0.0), (point(2, 0.3), 0.5), (point(4, 0.24), 1.0)];
+        // At a divergence of 1 the first is half-way from 0.4 to 0.2.
+        let difference = at_same_divergence(&far, &near, "vulnerable").expect("both have rates");
+        assert!((difference - (0.3 - 0.24)).abs() < 1e-12, "{difference}");
+        let still = [(point(0, 0.4), 0.0), (point(2, 0.4), 0.0)];
+        assert_eq!(
+            at_same_divergence(&far, &still, "vulnerable"),
+            None,
+            "one that did not move has no such place"
+        );
+        assert_eq!(at_same_divergence(&far, &near, "flagged"), None);
+    }
+
+    #[test]
+    fn differences_are_of_pairs_and_of_seeds_that_both_have() {
+        let collected = |values: &[(u64, f64)]| {
+            let mut found = Collected::default();
+            values.iter().for_each(|&(seed, value)| found.put("all", "both", seed, value));
+            found
+        };
+        let (first, second) =
+            (collected(&[(0, 0.5), (1, 0.7), (2, 0.9)]), collected(&[(0, 0.4), (1, 0.6), (7, 0.0)]));
+        let found = differences(("a", &first), ("b", &second));
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!((one.difference - 0.1).abs() < 1e-12 && one.seeds == 2);
+        assert_eq!(one.p_value, 0.5, "two seeds of the same sign");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod analysis;
 mod figures;
+mod groups;
 mod search;
 
 use std::path::{Path, PathBuf};

@@ -221,6 +221,8 @@ pub struct PpoStage {
     pub samples_every: usize,
     /// How many rollouts are kept each time.
     pub samples: usize,
+    /// Answers of an update whose scoring has not begun after so many seconds are unscored; 0: no such deadline.
+    pub scoring_seconds: u64,
     /// Measuring while it trains.
     pub validation: ValidationConfig,
     /// The training itself.
@@ -341,6 +343,7 @@ impl Default for PpoStage {
             checkpoint_every: 10,
             samples_every: 10,
             samples: 8,
+            scoring_seconds: 0,
             validation: ValidationConfig::default(),
             training: PpoConfig::default(),
         }

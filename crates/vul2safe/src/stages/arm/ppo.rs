@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, read_primevul_plus};
@@ -16,7 +17,7 @@ use super::data::{start, training_pairs};
 use super::validation::Validation;
 use crate::failure::{Failure, Result};
 use crate::recipe::{ArmConfig, ArmSettings};
-use crate::scoring::{AnswerText, Judged, Reference, References, score_all};
+use crate::scoring::{AnswerText, Judged, Reference, References, score_until};
 use crate::stages::base::save_model;
 use crate::stages::evaluate::{Outcomes, make_sample};
 use crate::stages::prompts::{answer_text, prompt_ids, request_text};
@@ -203,7 +204,9 @@ fn score_rollouts(
 ) -> Vec<Judged> {
     let answers: Vec<(&AnswerText, &Reference)> =
         answers.iter().zip(rollouts).map(|(answer, rollout)| (answer, referred[rollout.prompt])).collect();
-    score_all(&answers, &context.judge, reward)
+    let seconds = context.recipe.ppo.scoring_seconds;
+    let deadline = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
+    score_until(&answers, &context.judge, reward, deadline)
 }
 
 /// A metric by name.
