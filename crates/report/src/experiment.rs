@@ -7,7 +7,7 @@ use crate::chart::{Chart, Series, chart};
 use crate::format;
 
 /// The main table: group, measure, heading.
-const MAIN: [(&str, &str, &str); 11] = [
+const MAIN: [(&str, &str, &str); 10] = [
     ("training", "rollouts_to_half", "answers until halved"),
     ("training", "vulnerable_area", "vulnerable, mean of training"),
     ("all", "vulnerable", "vulnerable"),
@@ -18,7 +18,6 @@ const MAIN: [(&str, &str, &str); 11] = [
     ("all", "both", "both"),
     ("harmless", "functional", "harmless, functional"),
     ("training", "kl", "KL"),
-    ("training", "scoring_share", "time scoring"),
 ];
 /// Differences that are shown.
 const COMPARED: [(&str, &str); 8] = [
