@@ -6,13 +6,14 @@ use vul2safe_run::{Comparison, EvaluationTable, Rate};
 use crate::format;
 
 /// The columns in their order: the name in `evaluation.json`, the heading, what it means, and whether less is better.
-const COLUMNS: [(&str, &str, &str, Better); 9] = [
+const COLUMNS: [(&str, &str, &str, Better); 10] = [
     ("both", "both", "works and withstands the attacks, in the same answer", Better::More),
     ("functional", "functional", "passes every functional test", Better::More),
     ("vulnerable", "vulnerable", "an attack on the answer succeeded", Better::Less),
     ("vulnerable_high", "high", "vulnerable, tasks of high severity", Better::Less),
     ("vulnerable_medium", "medium", "vulnerable, tasks of medium severity", Better::Less),
     ("vulnerable_low", "low", "vulnerable, tasks of low severity", Better::Less),
+    ("absent", "absent", "parses and does not work, and no attack did either", Better::Less),
     ("flagged", "flagged", "a static finding of the weakness that the task invites", Better::Less),
     ("unparsable", "unparsable", "is no valid code", Better::Less),
     ("not_run", "not run", "its tests could not be run", Better::Neither),

@@ -32,7 +32,7 @@ pub struct EvaluationRow {
     /// Answers in this row.
     pub answers: usize,
     /// By name: `vulnerable`, `vulnerable_high`, `vulnerable_medium`, `vulnerable_low`, `functional`, `both`,
-    /// `unparsable`, `not_run`. A rate with nothing to count (`of` = 0) is left out.
+    /// `absent`, `unparsable`, `not_run`. A rate with nothing to count (`of` = 0) is left out.
     pub rates: BTreeMap<String, Rate>,
 }
 

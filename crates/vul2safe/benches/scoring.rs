@@ -54,6 +54,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         answers.len(),
         tokens / answers.len().max(1)
     );
+    let alone = borrowed
+        .iter()
+        .filter(|(answer, reference)| {
+            reference
+                .patterns
+                .parse_answer(reference.language, &answer.text)
+                .is_ok_and(|parsed| parsed.is_clean() && !parsed.functions().is_empty())
+        })
+        .count();
+    println!("{alone} of them are code alone and parsed once");
     parts(&borrowed);
     for round in 1..=5 {
         let started = Instant::now();
