@@ -285,7 +285,14 @@ fn evaluation_line(recipe: &Recipe, models: usize) -> String {
         SuiteKind::Range => {
             // Two levels of most families; the held-out ones are a level of their own.
             let families = vul2safe_range::families();
-            let times: usize = families.iter().map(|family| if family.held_out { 1 } else { 2 }).sum();
+            let chosen = |name: &str| {
+                evaluation.families.is_empty() || evaluation.families.iter().any(|family| family == name)
+            };
+            let times: usize = families
+                .iter()
+                .filter(|family| chosen(family.name))
+                .map(|family| if family.held_out { 1 } else { 2 })
+                .sum();
             let tasks = evaluation.per_family.saturating_mul(times);
             format!("{models} models on {tasks} held-out tasks, functional and exploit tests")
         }
