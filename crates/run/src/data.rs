@@ -33,11 +33,7 @@ impl DataSummary {
     /// # Errors
     /// [`RunError::ReadOnly`], [`RunError::Io`].
     pub fn write(&self, run: &RunFolder) -> Result<(), RunError> {
-        run.writable()?;
-        let path = run.file(DATA);
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| RunError::NotJson { path: path.clone(), detail: error.to_string() })?;
-        write_atomic(&path, &bytes)
+        write_json(run, DATA, self)
     }
 }
 
@@ -47,6 +43,15 @@ impl DataSummary {
 /// [`RunError::Broken`] with the line, [`RunError::Io`].
 pub fn read_data_summary(run: &Path) -> Result<Option<DataSummary>, RunError> {
     read_json(&run.join(DATA))
+}
+
+/// Writes `value` as the file `name` of the run folder, in place of an earlier one.
+pub(crate) fn write_json<T: Serialize>(run: &RunFolder, name: &str, value: &T) -> Result<(), RunError> {
+    run.writable()?;
+    let path = run.file(name);
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| RunError::NotJson { path: path.clone(), detail: error.to_string() })?;
+    write_atomic(&path, &bytes)
 }
 
 /// A JSON file, or `None` if it is missing.

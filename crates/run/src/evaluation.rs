@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::number::nullable_f64;
-use crate::{RunError, RunFolder, write_atomic};
+use crate::{RunError, RunFolder};
 
 /// The file's name in the run folder.
 const EVALUATION: &str = "evaluation.json";
@@ -85,11 +85,7 @@ impl EvaluationTable {
     /// # Errors
     /// [`RunError::ReadOnly`], [`RunError::Io`].
     pub fn write(&self, run: &RunFolder) -> Result<(), RunError> {
-        run.writable()?;
-        let path = run.file(EVALUATION);
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| RunError::NotJson { path: path.clone(), detail: error.to_string() })?;
-        write_atomic(&path, &bytes)
+        crate::data::write_json(run, EVALUATION, self)
     }
 }
 

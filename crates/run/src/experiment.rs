@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::number::nullable_f64;
-use crate::{RunError, RunFolder, write_atomic};
+use crate::{RunError, RunFolder};
 
 /// The file's name in the experiment's folder.
 const EXPERIMENT: &str = "experiment.json";
@@ -133,11 +133,7 @@ impl ExperimentTable {
     /// # Errors
     /// [`RunError::ReadOnly`], [`RunError::Io`].
     pub fn write(&self, run: &RunFolder) -> Result<(), RunError> {
-        run.writable()?;
-        let path = run.file(EXPERIMENT);
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| RunError::NotJson { path: path.clone(), detail: error.to_string() })?;
-        write_atomic(&path, &bytes)
+        crate::data::write_json(run, EXPERIMENT, self)
     }
 
     /// The result of an arm.

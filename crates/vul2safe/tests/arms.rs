@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{TINY, refused, start, succeeded, vul2safe};
+use common::{refused, start, succeeded, tiny_run, vul2safe};
 use serde_json::Value;
 
 const RECIPE: &str = r#"
@@ -76,10 +76,7 @@ samples = 4
 "#;
 
 fn arguments<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["run", "arms.toml", "--out", out];
-    arguments.extend(TINY.iter().flat_map(|pair| ["--set", pair]));
-    arguments.extend(more);
-    arguments
+    tiny_run("arms.toml", out, more)
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -181,8 +178,6 @@ fn what_an_arm_cannot_do_is_said_before_anything_runs() {
     refused(&run("[ppo.validation]\ntake_best = true\n[arms.a]\n"), &["take_best", "every"]);
     assert!(!at.join("out").exists());
     // Known only when the data is there.
-    let mut arguments = vec!["run", "arms.toml", "--out", "out"];
-    arguments.extend(TINY.iter().flat_map(|pair| ["--set", pair]));
     fs::write(at.join("arms.toml"), "[arms.a]\nstyles = [\"sonnet\"]\n").expect("written");
-    refused(&vul2safe(at, &arguments), &["arms.a.styles", "data show"]);
+    refused(&vul2safe(at, &arguments("out", &[])), &["arms.a.styles", "data show"]);
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use common::{TINY, refused, start, succeeded, vul2safe};
+use common::{refused, start, succeeded, tiny_run, vul2safe};
 use serde_json::Value;
 
 const RECIPE: &str = r#"
@@ -57,10 +57,7 @@ settings = [{ training = { optimizer = { learning_rate = 1e-4 } } }, { training 
 "#;
 
 fn arguments<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["run", "small.toml", "--out", out];
-    arguments.extend(TINY.iter().flat_map(|pair| ["--set", pair]));
-    arguments.extend(more);
-    arguments
+    tiny_run("small.toml", out, more)
 }
 
 /// The figures without the time they took.

@@ -2,7 +2,6 @@
 //! differences.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use vul2safe_evaluate::{Curve, over_seeds, sign_flips_of_seeds};
 use vul2safe_run::{
@@ -77,11 +76,12 @@ pub(super) fn analyse(
     let mut answers = Vec::new();
     for (name, run) in runs {
         let path = folder.file(name);
+        let metrics = read_metrics(&path)?;
         for (arm, config) in &run.arms {
             if config.method == ArmMethod::Ppo
                 && let Some(collected) = models.get_mut(arm)
             {
-                training(collected, run.seed, &path, arm)?;
+                training(collected, run.seed, &points(&path, arm)?, &metrics, arm);
             }
         }
         answers.push(read_answers(run, &path)?);
@@ -125,14 +125,19 @@ pub(super) fn analyse(
 }
 
 /// Endpoints of an arm's curves in one run.
-fn training(collected: &mut Collected, seed: u64, path: &Path, arm: &str) -> Result<()> {
-    let points = points(path, arm)?;
-    let metrics: Vec<MetricLine> = read_metrics(path)?.into_iter().filter(|line| line.stage == arm).collect();
-    let vulnerable = curve(&points, "vulnerable");
+fn training(
+    collected: &mut Collected,
+    seed: u64,
+    points: &[ValidationPoint],
+    metrics: &[MetricLine],
+    arm: &str,
+) {
+    let metrics: Vec<&MetricLine> = metrics.iter().filter(|line| line.stage == arm).collect();
+    let vulnerable = curve(points, "vulnerable");
     // Nothing can be halved where there was nothing.
     let half =
         vulnerable.as_ref().filter(|curve| curve.first() > 0.0).map(|curve| curve.until(curve.first() / 2.0));
-    let functional = curve(&points, "functional");
+    let functional = curve(points, "functional");
     let last = |name: &str| metrics.iter().rev().find_map(|line| line.values.get(name).copied());
     let total = |name: &str| metrics.iter().filter_map(|line| line.values.get(name)).sum::<f64>();
     let scoring = total("seconds_score");
@@ -144,7 +149,7 @@ fn training(collected: &mut Collected, seed: u64, path: &Path, arm: &str) -> Res
         ("halved", half.map(|half| f64::from(u8::from(half.is_some())))),
         ("vulnerable_area", vulnerable.as_ref().map(|curve| curve.mean())),
         ("functional_area", functional.map(|curve| curve.mean() - curve.first())),
-        ("both_area", curve(&points, "both").map(|curve| curve.mean())),
+        ("both_area", curve(points, "both").map(|curve| curve.mean())),
         ("kl", last("kl_reference_answer")),
         ("scoring_share", Some(scoring / (scoring + total("seconds_sample") + total("seconds_update")))),
     ];
@@ -153,15 +158,14 @@ fn training(collected: &mut Collected, seed: u64, path: &Path, arm: &str) -> Res
             collected.put(TRAINING, measure, seed, value);
         }
     }
-    let divergence = divergence_at(&metrics, &points);
-    collected.points.insert(seed, points.into_iter().zip(divergence).collect());
-    Ok(())
+    let divergence = divergence_at(&metrics, points);
+    collected.points.insert(seed, points.iter().cloned().zip(divergence).collect());
 }
 
 /// The divergence from the reference at each point, in nats an answer, never falling: how far the policy has got. An update's
 /// answers come from the policy before it, so that those of update u tell of the point after u updates; the last point has
 /// the last update's.
-fn divergence_at(metrics: &[MetricLine], points: &[ValidationPoint]) -> Vec<f64> {
+fn divergence_at(metrics: &[&MetricLine], points: &[ValidationPoint]) -> Vec<f64> {
     let mut furthest = 0.0_f64;
     points
         .iter()
@@ -313,7 +317,7 @@ mod tests {
         // The answers of update 2 come from the policy after two updates.
         let metrics = [line(0, 0.0), line(1, 0.5), line(2, 1.5), line(3, 1.0)];
         let points = [point(0, 0.4), point(2, 0.3), point(4, 0.2)];
-        assert_eq!(divergence_at(&metrics, &points), [0.0, 1.5, 1.5]);
+        assert_eq!(divergence_at(&metrics.each_ref(), &points), [0.0, 1.5, 1.5]);
     }
 
     #[test]

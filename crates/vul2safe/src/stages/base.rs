@@ -148,25 +148,15 @@ pub fn documents(context: &Context<'_>) -> Result<Vec<Document>> {
 
 /// The same training on completions.
 fn of_code(training: PretrainConfig) -> SftConfig {
-    let PretrainConfig {
-        optimizer,
-        epochs,
-        maximum_steps,
-        tokens_per_batch,
-        tokens_per_microbatch,
-        gradient_checkpointing,
-        maximum_length,
-        seed,
-    } = training;
     SftConfig {
-        optimizer,
-        epochs,
-        maximum_steps,
-        tokens_per_batch,
-        tokens_per_microbatch,
-        gradient_checkpointing,
-        maximum_length,
-        seed,
+        optimizer: training.optimizer,
+        epochs: training.epochs,
+        maximum_steps: training.maximum_steps,
+        tokens_per_batch: training.tokens_per_batch,
+        tokens_per_microbatch: training.tokens_per_microbatch,
+        gradient_checkpointing: training.gradient_checkpointing,
+        maximum_length: training.maximum_length,
+        seed: training.seed,
     }
 }
 

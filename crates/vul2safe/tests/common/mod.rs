@@ -46,6 +46,14 @@ pub fn tiny_demo<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
+/// Arguments of a recipe in miniature.
+pub fn tiny_run<'a>(recipe: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["run", recipe, "--out", out];
+    arguments.extend(TINY.iter().flat_map(|pair| ["--set", pair]));
+    arguments.extend(more);
+    arguments
+}
+
 /// Starts and does not wait.
 pub fn start(folder: &Path, arguments: &[&str]) -> Child {
     command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
