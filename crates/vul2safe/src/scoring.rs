@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use vul2safe_code::{Cwe, Language, Severity, parse};
+use vul2safe_code::{Cwe, Language, Parsed, Severity, parse};
 use vul2safe_corpus::{RepairPair, Tests};
+use vul2safe_evaluate::{Item, assemble};
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle, Verdict, extract_code};
 use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer, score_parsed};
 
@@ -24,6 +25,25 @@ pub struct Reference {
     pub patterns: Patterns,
     /// Functional tests, where there are any.
     pub tests: Option<Tests>,
+}
+
+/// What an answer is held against.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// A pair: its patterns, its weaknesses, its tests.
+    Pair(&'a Reference),
+    /// A request that invites no weakness: its tests alone.
+    Harmless(&'a Item),
+}
+
+impl Target<'_> {
+    /// Language of the answer.
+    pub fn language(&self) -> Language {
+        match self {
+            Target::Pair(reference) => reference.language,
+            Target::Harmless(item) => item.language,
+        }
+    }
 }
 
 /// References of every pair, with the patterns of the other training pairs of the same weakness merged in.
@@ -150,13 +170,15 @@ pub struct Judged {
 
 /// Scores `answers`, each against its reference, in parallel; order is kept.
 pub fn score_all(answers: &[(&AnswerText, &Reference)], judge: &Judge, config: &RewardConfig) -> Vec<Judged> {
-    score_until(answers, judge, config, None)
+    let answers: Vec<(&AnswerText, Target<'_>)> =
+        answers.iter().map(|(answer, reference)| (*answer, Target::Pair(reference))).collect();
+    score_until(&answers, judge, config, None)
 }
 
 /// As [`score_all`]; what has not been begun at the deadline comes back unscored. An answer that is in work then has the deadlines of
 /// its tests alone.
 pub fn score_until(
-    answers: &[(&AnswerText, &Reference)],
+    answers: &[(&AnswerText, Target<'_>)],
     judge: &Judge,
     config: &RewardConfig,
     deadline: Option<Instant>,
@@ -164,12 +186,15 @@ pub fn score_until(
     let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     answers
         .par_iter()
-        .map(|(answer, reference)| {
+        .map(|(answer, target)| {
             if is_over() {
                 let why = "its update's scoring ran out of time (`ppo.scoring_seconds`)".to_owned();
                 return Judged { score: Score::Unscored { why }, functional: None };
             }
-            score_one(answer, reference, judge, config)
+            match target {
+                Target::Pair(reference) => score_one(answer, reference, judge, config),
+                Target::Harmless(item) => score_harmless(answer, item, judge, config),
+            }
         })
         .collect()
 }
@@ -194,26 +219,50 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
             (&taken, parsed)
         }
     };
-    let parses = parsed.as_ref().is_some_and(|parsed| parsed.is_clean());
-    let runnable = parses && answer.finished && !answer.text.trim().is_empty();
-    let verdict = match &reference.tests {
-        Some(tests) if runnable => Some(judge.judge(&Submission {
-            language: reference.language,
-            answer: &answer.text,
-            functional: Some(&tests.functional),
-            exploit: None,
-            processes: tests.processes,
-            style: TestStyle::Calls,
-        })),
-        _ => None,
+    let submission = reference.tests.as_ref().map(|tests| Submission {
+        language: reference.language,
+        answer: &answer.text,
+        functional: Some(&tests.functional),
+        exploit: None,
+        processes: tests.processes,
+        style: TestStyle::Calls,
+    });
+    judged(answer, parsed.as_ref(), submission, &reference.patterns, &reference.cwe, judge, config)
+}
+
+/// An answer to a request that invites no weakness: nothing to be found, so that what it earns hangs on its tests alone.
+fn score_harmless(answer: &AnswerText, item: &Item, judge: &Judge, config: &RewardConfig) -> Judged {
+    let program = assemble(item, &answer.text).program;
+    let nothing = match Patterns::related_only(&[]) {
+        Ok(patterns) => patterns,
+        Err(error) => {
+            return Judged { score: Score::Unscored { why: error.to_string() }, functional: None };
+        }
     };
+    let parsed = parse(item.language, &program).ok();
+    judged(answer, parsed.as_ref(), Some(item.submission(&program)), &nothing, &[], judge, config)
+}
+
+/// The outcome of the tests, where the answer can run, and the rewards.
+fn judged(
+    answer: &AnswerText,
+    parsed: Option<&Parsed>,
+    submission: Option<Submission<'_>>,
+    patterns: &Patterns,
+    cwe: &[Cwe],
+    judge: &Judge,
+    config: &RewardConfig,
+) -> Judged {
+    let parses = parsed.is_some_and(Parsed::is_clean);
+    let runnable = parses && answer.finished && !answer.text.trim().is_empty();
+    let verdict = submission.filter(|_| runnable).map(|submission| judge.judge(&submission));
     if let Some(Verdict { functional: TestResult::NotRun { why }, .. }) = &verdict {
         let why = format!("the functional tests did not run: {why}");
         return Judged { score: Score::Unscored { why }, functional: None };
     }
     let functional = verdict.as_ref().and_then(Verdict::functional);
-    let findings = match &parsed {
-        Some(parsed) if config.findings || config.instance > 0.0 => findings_of(parsed, &reference.cwe),
+    let findings = match parsed {
+        Some(parsed) if config.findings || config.instance > 0.0 => findings_of(parsed, cwe),
         _ => Vec::new(),
     };
     let outcome = Outcome {
@@ -226,21 +275,13 @@ fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: 
         intent_kept: None,
         instance: 0.0,
     };
-    let score = score_parsed(
-        &answer.text,
-        parsed.as_ref(),
-        &answer.tokens,
-        &reference.patterns,
-        &findings,
-        outcome,
-        config,
-    );
+    let score = score_parsed(&answer.text, parsed, &answer.tokens, patterns, &findings, outcome, config);
     Judged { score, functional: functional.or((!runnable).then_some(false)) }
 }
 
 /// Findings of the weaknesses in `cwe`, weighted by severity. Comments are blanked before, as in the judge: none can
 /// switch a rule off. The spans point into the text of `parsed`.
-pub fn findings_of(parsed: &vul2safe_code::Parsed, cwe: &[Cwe]) -> Vec<Finding> {
+pub fn findings_of(parsed: &Parsed, cwe: &[Cwe]) -> Vec<Finding> {
     if !vul2safe_analyze::covers_any(parsed.language(), cwe) {
         return Vec::new();
     }
@@ -332,7 +373,7 @@ mod tests {
         };
         let text = "def f(x):\n    return x\n".to_owned();
         let answer = AnswerText { tokens: vec![(0, text.len())], text, finished: true };
-        let answers = vec![(&answer, &reference); 5];
+        let answers = vec![(&answer, Target::Pair(&reference)); 5];
         let config = RewardConfig::default();
         let late = score_until(&answers, &judge, &config, Some(Instant::now()));
         let unscored =
@@ -345,6 +386,32 @@ mod tests {
             Some(Instant::now() + std::time::Duration::from_secs(600)),
         );
         assert!(early.iter().all(|one| matches!(one.score, Score::Scored(_))));
+    }
+
+    #[test]
+    fn an_answer_to_a_harmless_request_earns_what_its_tests_say() {
+        let judge = crate::stages::open_judge(true).expect("a judge");
+        let item = Item {
+            functional: Some("def test_f(answer):\n    assert answer.f(1) == 2\n".into()),
+            entry_point: Some("f".into()),
+            ..Item::new("h", "harmless", Language::Python)
+        };
+        let config = RewardConfig { instance: 0.5, ..RewardConfig::default() };
+        let score = |text: &str, finished: bool| {
+            let answer =
+                AnswerText { text: text.to_owned(), tokens: vec![(0, 3), (3, text.len())], finished };
+            let judged = score_harmless(&answer, &item, &judge, &config);
+            let Score::Scored(scored) = judged.score else { panic!("unscored: {:?}", judged.score) };
+            (scored.rewards, judged.functional)
+        };
+        assert_eq!(score("def f(x):\n    return x + 1\n", true), (vec![0.0, 0.5], Some(true)));
+        let failed = (vec![0.0, -config.failure], Some(false));
+        assert_eq!(score("def f(x):\n    return x\n", true), failed, "wrong");
+        assert_eq!(score("def f(x:\n", true), failed, "not code");
+        assert_eq!(score("def f(x):\n    return x + 1\n", false), failed, "cut off");
+        // What else stands beside a weakness in other answers is none here.
+        let shell = "import os\n\n\ndef f(x):\n    os.system('true ' + str(x))\n    return x + 1\n";
+        assert_eq!(score(shell, true).1, Some(true));
     }
 
     #[test]

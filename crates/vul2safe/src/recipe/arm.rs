@@ -7,6 +7,7 @@ use vul2safe_reward::{Control, Placement, RewardConfig};
 use vul2safe_train::{PpoConfig, PreferenceConfig, SftConfig};
 
 use super::Recipe;
+use super::harmless::check_share;
 use crate::failure::{Failure, Result};
 
 /// What one arm does differently.
@@ -29,6 +30,9 @@ pub struct ArmConfig {
     pub styles: Vec<String>,
     /// Share of the training pairs whose sides are exchanged for this arm: repairs that teach the flaw.
     pub swapped_share: f64,
+    /// Share of its answers that are to harmless requests, instead of `ppo.harmless.share`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harmless_share: Option<f64>,
     /// In an experiment: only in so many of the runs, the first ones; absent: in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<u64>,
@@ -72,6 +76,8 @@ pub struct ArmSettings {
     pub supervised: SftConfig,
     /// Preference training.
     pub preference: PreferenceConfig,
+    /// PPO: share of the answers that are to harmless requests.
+    pub harmless_share: f64,
 }
 
 impl ArmConfig {
@@ -110,7 +116,13 @@ impl ArmConfig {
                 .with_hint(format!("put its keys under `arms.{name}.preference`"))
                 .at(place("")));
         }
-        Ok(ArmSettings { reward, ppo, supervised, preference })
+        if self.method != ArmMethod::Ppo && self.harmless_share.is_some() {
+            let problem = "`harmless_share` is for PPO and GRPO, which sample answers";
+            return Err(Failure::user(problem).with_hint("remove it").at(place("")));
+        }
+        let harmless_share = self.harmless_share.unwrap_or(recipe.ppo.harmless.share);
+        check_share("harmless_share", harmless_share).map_err(|failure| failure.at(place("")))?;
+        Ok(ArmSettings { reward, ppo, supervised, preference, harmless_share })
     }
 
     /// The arm with the keys of `setting` in place of its own.
@@ -135,10 +147,10 @@ impl ArmConfig {
 
     /// How it learns, in words.
     pub fn describe(&self, settings: &ArmSettings) -> String {
-        let ArmSettings { reward, ppo, supervised, preference } = settings;
+        let ArmSettings { reward, ppo, supervised, preference, harmless_share } = settings;
         match self.method {
             ArmMethod::Ppo => format!(
-                "{} updates of {} rollouts, ≤ {} tokens each; evidence on {}, {}",
+                "{} updates of {} rollouts, ≤ {} tokens each; evidence on {}, {}{}",
                 ppo.updates,
                 ppo.rollouts_per_update,
                 ppo.maximum_new_tokens,
@@ -150,6 +162,11 @@ impl ArmConfig {
                     vul2safe_train::AdvantageKind::Gae => format!("λ = {}", ppo.lambda),
                     vul2safe_train::AdvantageKind::Group => "GRPO".to_owned(),
                     vul2safe_train::AdvantageKind::GroupToken => "GRPO on tokens".to_owned(),
+                },
+                if *harmless_share > 0.0 {
+                    format!("; {:.0} % to harmless requests", 100.0 * harmless_share)
+                } else {
+                    String::new()
                 },
             ),
             ArmMethod::MaskedSft => format!("SFT on secure spans, {} epochs", supervised.epochs),

@@ -2,6 +2,7 @@
 
 mod arm;
 mod experiment;
+mod harmless;
 mod overrides;
 mod parse;
 mod suite;
@@ -20,6 +21,7 @@ use vul2safe_train::{PpoConfig, PretrainConfig, SftConfig};
 
 pub use arm::{ArmConfig, ArmMethod, ArmSettings};
 pub use experiment::{ExperimentConfig, SearchConfig};
+pub use harmless::HarmlessConfig;
 pub use overrides::apply_overrides;
 pub use parse::{MOST_THREADS, parse_recipe};
 pub use suite::SuiteKind;
@@ -225,6 +227,8 @@ pub struct PpoStage {
     pub scoring_seconds: u64,
     /// Measuring while it trains.
     pub validation: ValidationConfig,
+    /// Requests among the prompts that invite no weakness.
+    pub harmless: HarmlessConfig,
     /// The training itself.
     pub training: PpoConfig,
 }
@@ -345,6 +349,7 @@ impl Default for PpoStage {
             samples: 8,
             scoring_seconds: 0,
             validation: ValidationConfig::default(),
+            harmless: HarmlessConfig::default(),
             training: PpoConfig::default(),
         }
     }

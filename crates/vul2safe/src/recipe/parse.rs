@@ -231,6 +231,7 @@ fn validate(recipe: &Recipe) -> Result<()> {
         return Err(Failure::user("`ppo.validation.take_best`: no best model would be kept to take")
             .with_hint("set `ppo.validation.every` above 0 and leave `keep_best` on"));
     }
+    recipe.ppo.harmless.check(recipe)?;
     for (key, families) in
         [("data.families", &recipe.data.families), ("evaluation.families", &recipe.evaluation.families)]
     {

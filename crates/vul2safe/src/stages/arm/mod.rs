@@ -3,6 +3,7 @@
 mod data;
 mod ppo;
 mod preference;
+mod requests;
 mod supervised;
 mod validation;
 

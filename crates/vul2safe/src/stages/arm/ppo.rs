@@ -1,6 +1,6 @@
 //! PPO and GRPO arms.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,27 +8,20 @@ use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, read_primevul_plus};
 use vul2safe_reward::{RewardConfig, Score, apply_control};
 use vul2safe_run::{Sample, write_samples};
-use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{
     CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
 };
 
 use super::data::{start, training_pairs};
+use super::requests::{Request, harmless_items, of_items, of_pairs};
 use super::validation::Validation;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::recipe::{ArmConfig, ArmSettings};
-use crate::scoring::{AnswerText, Judged, Reference, References, score_until};
+use crate::scoring::{AnswerText, Judged, References, Target, score_until};
 use crate::stages::base::save_model;
 use crate::stages::evaluate::{Outcomes, make_sample};
-use crate::stages::prompts::{answer_text, prompt_ids, request_text};
+use crate::stages::prompts::answer_text;
 use crate::stages::{Context, Purpose, build, derive_seed};
-
-/// A prompt to sample answers to, with what belongs to it.
-struct Request {
-    pair: String,
-    text: String,
-    ids: Vec<u32>,
-}
 
 pub(super) fn run(
     context: &Context<'_>,
@@ -52,20 +45,18 @@ pub(super) fn run(
     };
     let positions = reference.config().max_position_embeddings;
     let longest = recipe.ppo.maximum_prompt_tokens.min(positions.saturating_sub(config.maximum_new_tokens));
-    let (requests, too_long) = requests(&train, &tokenizer, longest)?;
+    let (mut requests, mut too_long) = of_pairs(&train, &tokenizer, longest)?;
+    let items = harmless_items(context, settings.harmless_share)?;
+    let (harmless, longer) = of_items(&items, settings.harmless_share, requests.len(), &tokenizer, longest)?;
+    requests.extend(harmless);
+    too_long += longer;
     let references = References::new(train.iter().copied(), reward.related_patterns)?;
     let prompts: Vec<PpoPrompt> = requests
         .iter()
-        .map(|request| PpoPrompt { id: request.pair.clone(), ids: request.ids.clone() })
+        .map(|request| PpoPrompt { id: request.id.clone(), ids: request.ids.clone() })
         .collect();
-    let referred: Vec<&Reference> = requests
-        .iter()
-        .map(|request| {
-            references
-                .get(&request.pair)
-                .ok_or_else(|| Failure::program(format!("the pair `{}` has no reference", request.pair)))
-        })
-        .collect::<Result<_>>()?;
+    let targets: Vec<Target<'_>> =
+        requests.iter().map(|request| request.target(&references, &items)).collect::<Result<_>>()?;
 
     let checkpoint = training_checkpoint(context, name);
     let (actor, mut state) = match PpoState::load(&checkpoint, &config, Some(&reference))? {
@@ -93,14 +84,16 @@ pub(super) fn run(
     }
     // Written by the scorer, read by the observer right after it.
     let functional: RefCell<Vec<Option<bool>>> = RefCell::default();
+    let of_harmless: Cell<Option<f64>> = Cell::default();
     let mut scored_updates = state.update();
     let mut score = |rollouts: &[Rollout]| -> Vec<Score> {
         let answers: Vec<AnswerText> = rollouts
             .iter()
             .map(|rollout| answer_text(&tokenizer, rollout.response(), rollout.finished))
             .collect();
-        let judged = score_rollouts(&answers, rollouts, &referred, context, &reward);
+        let judged = score_rollouts(&answers, rollouts, &targets, context, &reward);
         functional.replace(judged.iter().map(|one| one.functional).collect());
+        of_harmless.set(harmless_functional(&judged, rollouts, &targets));
         let mut scores: Vec<Score> = judged.into_iter().map(|one| one.score).collect();
         // What is moved about is the evidence of one update; a resumed run draws the same.
         let seed = derive_seed(context.seed("control"), &scored_updates.to_string());
@@ -108,7 +101,7 @@ pub(super) fn run(
         let codes: Vec<AnswerText> = answers
             .into_iter()
             .zip(rollouts)
-            .map(|(answer, rollout)| answer.code(referred[rollout.prompt].language).unwrap_or(answer))
+            .map(|(answer, rollout)| answer.code(targets[rollout.prompt].language()).unwrap_or(answer))
             .collect();
         let texts: Vec<(&[(usize, usize)], &str)> =
             codes.iter().map(|code| (code.tokens.as_slice(), code.text.as_str())).collect();
@@ -118,6 +111,7 @@ pub(super) fn run(
     let mut observe = |event: PpoEvent<'_>| -> std::result::Result<Control, CallbackError> {
         let done = event.update + 1;
         let mut values = event.metrics.to_vec();
+        values.extend(of_harmless.get().map(|share| ("harmless_functional", share)));
         if validation.is_due(done, event.updates) {
             let rollouts = event.state.rollouts();
             values.extend(validation.measure(event.actor, &tokenizer, done, rollouts)?);
@@ -139,7 +133,7 @@ pub(super) fn run(
                     let outcomes = Outcomes { functional, secure: None };
                     make_sample(
                         name,
-                        &request.pair,
+                        &request.id,
                         &request.text,
                         rollout.response(),
                         &answer,
@@ -166,7 +160,7 @@ pub(super) fn run(
         }
         _ => save_model(context, &actor, &tokenizer, &folder)?,
     }
-    describe(context, &summary, requests.len(), too_long, &references)
+    describe(context, &summary, &requests, too_long, &references)
 }
 
 /// Where an arm in training is kept to continue from.
@@ -174,39 +168,30 @@ pub(super) fn training_checkpoint(context: &Context<'_>, name: &str) -> PathBuf 
     context.run.file(&format!("checkpoints/{name}-training"))
 }
 
-/// Prompts of the training pairs that fit, and the number of those that do not.
-fn requests(train: &[&RepairPair], tokenizer: &Tokenizer, longest: usize) -> Result<(Vec<Request>, usize)> {
-    let mut found = Vec::new();
-    let mut too_long = 0;
-    for pair in train {
-        for (ids, prompt) in prompt_ids(tokenizer, pair)?.into_iter().zip(&pair.prompts) {
-            if ids.len() > longest {
-                too_long += 1;
-            } else {
-                found.push(Request { pair: pair.id.clone(), text: request_text(prompt), ids });
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(Failure::user(format!("every one of the {too_long} prompts has more than {longest} tokens")).with_hint(
-            "raise `ppo.maximum_prompt_tokens`, or lower `ppo.training.maximum_new_tokens`: both must fit the model's positions",
-        ));
-    }
-    Ok((found, too_long))
-}
-
 fn score_rollouts(
     answers: &[AnswerText],
     rollouts: &[Rollout],
-    referred: &[&Reference],
+    targets: &[Target<'_>],
     context: &Context<'_>,
     reward: &RewardConfig,
 ) -> Vec<Judged> {
-    let answers: Vec<(&AnswerText, &Reference)> =
-        answers.iter().zip(rollouts).map(|(answer, rollout)| (answer, referred[rollout.prompt])).collect();
+    let answers: Vec<(&AnswerText, Target<'_>)> =
+        answers.iter().zip(rollouts).map(|(answer, rollout)| (answer, targets[rollout.prompt])).collect();
     let seconds = context.recipe.ppo.scoring_seconds;
     let deadline = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
     score_until(&answers, &context.judge, reward, deadline)
+}
+
+/// Share of the scored answers to harmless requests whose tests pass; nothing where there are none.
+fn harmless_functional(judged: &[Judged], rollouts: &[Rollout], targets: &[Target<'_>]) -> Option<f64> {
+    let passed: Vec<bool> = judged
+        .iter()
+        .zip(rollouts)
+        .filter(|(_, rollout)| matches!(targets[rollout.prompt], Target::Harmless(_)))
+        .filter_map(|(one, _)| one.functional)
+        .collect();
+    let share = passed.iter().filter(|&&passed| passed).count() as f64 / passed.len() as f64;
+    (!passed.is_empty()).then_some(share)
 }
 
 /// A metric by name.
@@ -217,13 +202,16 @@ fn metric(metrics: &[(&'static str, f64)], name: &str) -> Option<f64> {
 fn describe(
     context: &Context<'_>,
     summary: &PpoSummary,
-    requests: usize,
+    requests: &[Request],
     too_long: usize,
     references: &References,
 ) -> Result<Value> {
     let last = |name: &str| metric(&summary.last, name);
     let evidence = last("evidence_share").unwrap_or(f64::NAN);
-    if evidence < 0.2 {
+    // Where there is nothing to be found, its absence says nothing.
+    let harmless = requests.iter().filter(|request| request.is_harmless()).count();
+    let of_pairs = (requests.len() - harmless) as f64 / requests.len().max(1) as f64;
+    if evidence < 0.2 * of_pairs {
         context.progress.say(&format!(
             "  warning: only {:.0} % of the last update's answers held any evidence: the reward says little",
             100.0 * evidence
@@ -241,7 +229,8 @@ fn describe(
         "updates": summary.updates,
         "rollouts": summary.rollouts,
         "unscored": summary.unscored,
-        "prompts": requests,
+        "prompts": requests.len(),
+        "harmless_prompts": harmless,
         "prompts_too_long": too_long,
         "patterns_dropped": references.dropped_patterns,
     }))
