@@ -98,21 +98,6 @@ impl Language {
             Language::Php => "PHP",
         }
     }
-
-    /// The grammar that parses this text of the language.
-    pub(crate) fn grammar(self, text: &str) -> tree_sitter::Language {
-        match self {
-            Language::Python => tree_sitter_python::LANGUAGE.into(),
-            Language::C => tree_sitter_c::LANGUAGE.into(),
-            Language::Cpp => tree_sitter_cpp::LANGUAGE.into(),
-            Language::Java => tree_sitter_java::LANGUAGE.into(),
-            Language::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
-            Language::Go => tree_sitter_go::LANGUAGE.into(),
-            // What stands before the first opening tag is a page's text; without one there is only code.
-            Language::Php if text.contains("<?") => tree_sitter_php::LANGUAGE_PHP.into(),
-            Language::Php => tree_sitter_php::LANGUAGE_PHP_ONLY.into(),
-        }
-    }
 }
 
 impl fmt::Display for Language {

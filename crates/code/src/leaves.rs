@@ -1,8 +1,6 @@
 //! Leaf tokens: what is left of a text without comments and white space.
 
-use tree_sitter::Node;
-
-use crate::{Language, Parsed, Span};
+use crate::{Language, Node, Parsed, Span};
 
 /// What sort of token a leaf is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -45,72 +43,36 @@ fn is_whole(kind: &str) -> bool {
     )
 }
 
-/// A tree is deeper than was allowed.
-#[derive(Debug)]
-pub(crate) struct TooDeep {
-    /// Where the node starts whose children are too deep, in bytes.
-    pub offset: usize,
-}
-
-/// Collects the leaves below `root`, or stops where the tree goes more than `maximum_depth` nodes deep.
+/// Collects the leaves below `root`.
 ///
 /// Some grammars leave characters out of every node (the text of a Python format specifier, skipped characters
 /// in an error). Such gaps become leaves too, so that no code escapes comparison.
-pub(crate) fn collect(
-    root: Node<'_>,
-    text: &str,
-    language: Language,
-    maximum_depth: usize,
-) -> Result<Vec<Leaf>, TooDeep> {
+pub(crate) fn collect(root: Node<'_>, text: &str, language: Language) -> Vec<Leaf> {
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut covered = 0;
-    let mut cursor = root.walk();
-    // Kinds of the nodes above the cursor. Asking a node for its parent searches from the root each time.
-    let mut above: Vec<&str> = Vec::new();
-    loop {
-        let node = cursor.node();
+    Parsed::walk(root, |node| {
         let span = Span::from(node.byte_range());
         let kind = node.kind();
         let skipped = is_comment(kind) || kind == "line_continuation";
-        if skipped || node.child_count() == 0 || is_whole(kind) {
-            if span.end > covered {
-                let start = span.start.max(covered);
-                fill_gap(&mut leaves, text, covered, start, language);
-                if !skipped {
-                    if kind == "preproc_arg" {
-                        split_plain(&mut leaves, text, start, span.end);
-                    } else {
-                        push(
-                            &mut leaves,
-                            text,
-                            Span::new(start, span.end),
-                            classify(node, text, cursor.field_name(), above.last()),
-                        );
-                    }
+        if !skipped && node.child(0).is_some() && !is_whole(kind) {
+            return true;
+        }
+        if span.end > covered {
+            let start = span.start.max(covered);
+            fill_gap(&mut leaves, text, covered, start, language);
+            if !skipped {
+                if kind == "preproc_arg" {
+                    split_plain(&mut leaves, text, start, span.end);
+                } else {
+                    push(&mut leaves, text, Span::new(start, span.end), classify(node, text));
                 }
-                covered = span.end;
             }
-        } else if cursor.goto_first_child() {
-            above.push(kind);
-            if above.len() >= maximum_depth {
-                return Err(TooDeep { offset: span.start });
-            }
-            continue;
+            covered = span.end;
         }
-        let mut finished = false;
-        while !cursor.goto_next_sibling() {
-            if !cursor.goto_parent() {
-                finished = true;
-                break;
-            }
-            above.pop();
-        }
-        if finished {
-            break;
-        }
-    }
+        false
+    });
     fill_gap(&mut leaves, text, covered, text.len(), language);
-    Ok(leaves)
+    leaves
 }
 
 /// Adds a leaf, trimmed. Runs of string content that touch (the grammar splits them at escapes) become one.
@@ -180,10 +142,11 @@ fn split_plain(leaves: &mut Vec<Leaf>, text: &str, start: usize, end: usize) {
     }
 }
 
-fn classify(node: Node<'_>, text: &str, field: Option<&str>, parent: Option<&&str>) -> LeafKind {
+fn classify(node: Node<'_>, text: &str) -> LeafKind {
     let kind = node.kind();
+    let parent = || node.parent().map(|parent| parent.kind());
     match kind {
-        "identifier" => match (field, parent.copied()) {
+        "identifier" => match (node.field_name(), parent()) {
             (Some("attribute"), Some("attribute"))
             | (Some("name"), Some("keyword_argument"))
             | (Some("field"), Some("field_access")) => LeafKind::Attribute,
@@ -192,7 +155,7 @@ fn classify(node: Node<'_>, text: &str, field: Option<&str>, parent: Option<&&st
             _ => LeafKind::Name,
         },
         // PHP: a member's name, not the name in `$name`.
-        "name" => match (field, parent.copied()) {
+        "name" => match (node.field_name(), parent()) {
             (Some("name"), Some(holder)) if holder.contains("member_") || holder.starts_with("scoped_") => {
                 LeafKind::Attribute
             }
@@ -272,17 +235,13 @@ fn is_after_dot(node: Node<'_>, text: &str) -> bool {
 pub fn blank_comments(parsed: &Parsed) -> String {
     let text = parsed.text();
     let mut bytes = text.as_bytes().to_vec();
-    Parsed::walk(parsed.root(), |node| {
-        if is_comment(node.kind()) {
-            for byte in &mut bytes[node.byte_range()] {
-                if !matches!(*byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
+    for comment in parsed.comments() {
+        for byte in &mut bytes[comment.byte_range()] {
+            if !matches!(*byte, b'\n' | b'\r') {
+                *byte = b' ';
             }
-            return false;
         }
-        true
-    });
+    }
     // Comments begin and end at character boundaries, so what is left is valid UTF-8; should a grammar ever
     // break that, the replacement characters would change the length, and the text is safer unblanked.
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_string())

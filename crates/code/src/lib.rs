@@ -29,6 +29,7 @@ mod outline;
 mod parse;
 mod span;
 mod statements;
+mod syntax;
 
 pub use cwe::{Cwe, Severity};
 pub use diff::{Hunk, diff_leaves};
@@ -39,5 +40,4 @@ pub use outline::Outline;
 pub use parse::{MAXIMUM_DEPTH, MAXIMUM_TEXT_BYTES, ParseError, Parsed, parse, parse_excerpt};
 pub use span::Span;
 pub use statements::is_statement_kind;
-/// The parser whose nodes [`Parsed::root`] hands out, so that callers use the same version.
-pub use tree_sitter;
+pub use syntax::{Children, Node};

@@ -48,7 +48,7 @@ impl Parsed {
 }
 
 /// Whether an identifier stands for a value: it is not called, no member and no keyword of a call.
-fn is_variable(parsed: &Parsed, identifier: tree_sitter::Node<'_>) -> bool {
+fn is_variable(parsed: &Parsed, identifier: crate::Node<'_>) -> bool {
     let text = parsed.text();
     let before = text.get(..identifier.start_byte()).unwrap_or_default().trim_end();
     let after = text.get(identifier.end_byte()..).unwrap_or_default().trim_start();

@@ -1,12 +1,13 @@
 //! Parsing a text into a tree whose spans refer to the text as it was given.
 
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use tree_sitter::{InputEdit, Node, ParseOptions, ParseState, Parser, Point, Tree};
+use tree_sitter::{InputEdit, ParseOptions, ParseState, Parser, Point, Tree};
 
 use crate::leaves::{Leaf, collect};
-use crate::{Function, Language, Span};
+use crate::syntax::{Grammar, Syntax};
+use crate::{Function, Language, Node, Span};
 
 /// The longest text that is parsed, in bytes.
 pub const MAXIMUM_TEXT_BYTES: usize = 1 << 20;
@@ -64,16 +65,16 @@ impl ParseError {
     }
 }
 
-/// A text with its syntax tree and leaf tokens. All spans refer to the text as it was given.
+/// A text with its syntax tree and leaf tokens. All spans refer to the text as it was given. Copies share what was found.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    text: String,
+    text: Arc<str>,
     language: Language,
-    tree: Tree,
-    leaves: Vec<Leaf>,
+    syntax: Arc<Syntax>,
+    leaves: Arc<[Leaf]>,
     is_excerpt: bool,
     /// What [`Parsed::functions`] found, once it was asked.
-    pub(crate) functions: OnceLock<Vec<Function>>,
+    pub(crate) functions: OnceLock<Arc<[Function]>>,
 }
 
 /// The parser reports its progress at least once in this many bytes of a text it has no trouble with; a text
@@ -99,7 +100,7 @@ const REPORTS_PER_BYTE: usize = 4;
 /// ```
 pub fn parse(language: Language, text: &str) -> Result<Parsed, ParseError> {
     let tree = tree(language, text)?;
-    finish(language, text, tree, false)
+    finish(language, text, &tree, false)
 }
 
 /// As [`parse`], for a text that was cut out of a file. Where it is not well-formed by itself, what the cut took away is
@@ -133,45 +134,40 @@ pub fn parse_excerpt(language: Language, text: &str) -> Result<Parsed, ParseErro
         let end = before.len() + text.len();
         take_out(&mut tree, end, whole.len());
         take_out(&mut tree, 0, before.len());
-        return finish(language, text, tree, true);
+        return finish(language, text, &tree, true);
     }
     Ok(parsed)
 }
 
 impl Parsed {
-    /// The same code with every comment replaced by spaces (see [`crate::blank_comments`]), parsed again: only where comments were,
-    /// so that it costs little. Spans stay valid.
+    /// The same code with every comment replaced by spaces (see [`crate::blank_comments`]) and none in its tree. Spans stay valid.
     ///
     /// # Errors
-    /// As [`parse`].
+    /// As [`parse`], of a text with syntax errors, which is parsed again.
     pub fn without_comments(&self) -> Result<Parsed, ParseError> {
-        let blanked = crate::blank_comments(self);
-        if blanked == self.text {
+        if self.comments().next().is_none() {
             return Ok(self.clone());
         }
-        if self.is_excerpt {
-            return parse_excerpt(self.language, &blanked);
+        let blanked = crate::blank_comments(self);
+        // What the parser makes of an error may hang on what stands beside it.
+        match (self.root().has_error(), self.is_excerpt) {
+            (true, true) => return parse_excerpt(self.language, &blanked),
+            (true, false) => return parse(self.language, &blanked),
+            _ => {}
         }
-        let mut old = self.tree.clone();
-        let mut comments = Vec::new();
-        Parsed::walk(self.root(), |node| {
-            if crate::is_comment(node.kind()) {
-                comments.push((node.byte_range(), node.start_position(), node.end_position()));
-            }
-            true
-        });
-        for (bytes, start_position, end_position) in comments {
-            old.edit(&InputEdit {
-                start_byte: bytes.start,
-                old_end_byte: bytes.end,
-                new_end_byte: bytes.end,
-                start_position,
-                old_end_position: end_position,
-                new_end_position: end_position,
-            });
-        }
-        let tree = tree_after(self.language, &blanked, Some(&old))?;
-        finish(self.language, &blanked, tree, false)
+        Ok(Parsed {
+            text: blanked.into(),
+            language: self.language,
+            syntax: Arc::new(self.syntax.without_comments()),
+            leaves: Arc::clone(&self.leaves),
+            is_excerpt: self.is_excerpt,
+            functions: OnceLock::new(),
+        })
+    }
+
+    /// The comments, in order.
+    pub fn comments(&self) -> impl Iterator<Item = Node<'_>> {
+        self.syntax.comments()
     }
 }
 
@@ -202,18 +198,13 @@ fn take_out(tree: &mut Tree, start: usize, end: usize) {
 }
 
 fn tree(language: Language, text: &str) -> Result<Tree, ParseError> {
-    tree_after(language, text, None)
-}
-
-/// The tree of a text, from the edited tree of its earlier form where there is one.
-fn tree_after(language: Language, text: &str, old: Option<&Tree>) -> Result<Tree, ParseError> {
     let bytes = text.len();
     if bytes > MAXIMUM_TEXT_BYTES {
         return Err(ParseError::TooLong { bytes });
     }
     let mut parser = Parser::new();
     parser
-        .set_language(&language.grammar(text))
+        .set_language(Grammar::of(language, text).parser)
         .map_err(|error| ParseError::Grammar { language, why: error.to_string() })?;
     let mut reports_left = REPORTS_FLOOR + REPORTS_PER_BYTE * bytes;
     let mut offset = 0;
@@ -228,17 +219,19 @@ fn tree_after(language: Language, text: &str, old: Option<&Tree>) -> Result<Tree
     let source = text.as_bytes();
     let tree = parser.parse_with_options(
         &mut |start, _| source.get(start..).unwrap_or_default(),
-        old,
+        None,
         Some(ParseOptions::new().progress_callback(&mut progress)),
     );
     tree.ok_or(ParseError::TooComplex { language, bytes, offset })
 }
 
-fn finish(language: Language, text: &str, tree: Tree, is_excerpt: bool) -> Result<Parsed, ParseError> {
-    let leaves = collect(tree.root_node(), text, language, MAXIMUM_DEPTH).map_err(|too_deep| {
+fn finish(language: Language, text: &str, tree: &Tree, is_excerpt: bool) -> Result<Parsed, ParseError> {
+    let syntax = Syntax::read(tree, Grammar::of(language, text), MAXIMUM_DEPTH).map_err(|too_deep| {
         ParseError::TooComplex { language, bytes: text.len(), offset: too_deep.offset }
     })?;
-    Ok(Parsed { text: text.to_string(), language, tree, leaves, is_excerpt, functions: OnceLock::new() })
+    let leaves = collect(syntax.root(), text, language).into();
+    let syntax = Arc::new(syntax);
+    Ok(Parsed { text: text.into(), language, syntax, leaves, is_excerpt, functions: OnceLock::new() })
 }
 
 impl Parsed {
@@ -254,7 +247,7 @@ impl Parsed {
 
     /// The root of the syntax tree. Byte offsets of its nodes refer to [`Parsed::text`].
     pub fn root(&self) -> Node<'_> {
-        self.tree.root_node()
+        self.syntax.root()
     }
 
     /// Whether the text is well-formed only with what [`parse_excerpt`] put around it.
@@ -266,29 +259,22 @@ impl Parsed {
     ///
     /// A text of nothing but comments and white space is not clean: no answer can be judged by it.
     pub fn is_clean(&self) -> bool {
-        !self.tree.root_node().has_error() && !self.leaves.is_empty()
+        !self.root().has_error() && !self.leaves.is_empty()
     }
 
     /// Where the first syntax error lies (an ERROR node, or the place of a missing token).
     pub fn first_error(&self) -> Option<Span> {
-        let mut cursor = self.tree.walk();
-        if !cursor.node().has_error() {
+        if !self.root().has_error() {
             return None;
         }
-        loop {
-            let node = cursor.node();
-            if node.is_error() || node.is_missing() {
-                return Some(Span::from(node.byte_range()));
+        let mut found = None;
+        Parsed::walk(self.root(), |node| {
+            if found.is_none() && (node.is_error() || node.is_missing()) {
+                found = Some(Span::from(node.byte_range()));
             }
-            if node.has_error() && cursor.goto_first_child() {
-                continue;
-            }
-            while !cursor.goto_next_sibling() {
-                if !cursor.goto_parent() {
-                    return Some(Span::from(self.tree.root_node().byte_range()));
-                }
-            }
-        }
+            found.is_none() && node.has_error()
+        });
+        Some(found.unwrap_or_else(|| Span::from(self.root().byte_range())))
     }
 
     /// The leaf tokens, in order, non-overlapping, without comments and white space.
@@ -309,19 +295,8 @@ impl Parsed {
     /// Calls `visit` on every node of the subtree of `node`, parents before children, in order of the text.
     /// Where `visit` returns `false` the node's children are skipped. Uses no recursion, so nesting of any
     /// depth is safe.
-    pub fn walk<'tree>(node: Node<'tree>, mut visit: impl FnMut(Node<'tree>) -> bool) {
-        let mut cursor = node.walk();
-        loop {
-            if visit(cursor.node()) && cursor.goto_first_child() {
-                continue;
-            }
-            // The cursor was made at `node`, and never leaves its subtree.
-            while !cursor.goto_next_sibling() {
-                if !cursor.goto_parent() {
-                    return;
-                }
-            }
-        }
+    pub fn walk<'tree>(node: Node<'tree>, visit: impl FnMut(Node<'tree>) -> bool) {
+        node.walk(visit);
     }
 }
 

@@ -1,8 +1,6 @@
 //! Statements: which nodes are statements, their headers and the smallest one around a span.
 
-use tree_sitter::Node;
-
-use crate::{Parsed, Span, is_comment};
+use crate::{Node, Parsed, Span, is_comment};
 
 /// Whether a node of this kind is a statement, or a clause (`elif`, `else`, `except`, `case`) with a header of
 /// its own.
@@ -78,16 +76,14 @@ fn body<'tree>(node: Node<'tree>) -> Option<Node<'tree>> {
     match node.kind() {
         "decorated_definition" => node.child_by_field_name("definition"),
         "else_clause" | "finally_clause" | "except_clause" | "catch_clause" => {
-            let mut cursor = node.walk();
-            node.children(&mut cursor).filter(|child| child.is_named()).last().filter(|last| {
+            node.children().filter(|child| child.is_named()).last().filter(|last| {
                 matches!(last.kind(), "block" | "compound_statement" | "statement_block")
                     || is_statement_kind(last.kind())
             })
         }
         "case_statement" | "switch_case" | "switch_default" | "expression_case" | "default_case"
         | "type_case" | "communication_case" => {
-            let mut cursor = node.walk();
-            node.children(&mut cursor).skip_while(|child| child.kind() != ":").nth(1)
+            node.children().skip_while(|child| child.kind() != ":").nth(1)
         }
         _ => None,
     }
@@ -100,9 +96,8 @@ pub(crate) fn header_span(node: Node<'_>, text: &str) -> Span {
         Some(body) if body.start_byte() > span.start => {
             let header = &text[span.start..body.start_byte().min(span.end)];
             // A comment may stand between header and body; it ends the header early.
-            let mut cursor = node.walk();
             let end = node
-                .children(&mut cursor)
+                .children()
                 .take_while(|child| child.start_byte() < body.start_byte())
                 .filter(|child| !is_comment(child.kind()))
                 .last()
@@ -125,8 +120,7 @@ impl Parsed {
                 let header = header_span(node, self.text());
                 found = Some(if header.contains(span) { header } else { Span::from(node.byte_range()) });
             }
-            let mut cursor = node.walk();
-            let inner = node.children(&mut cursor).find(|child| {
+            let inner = node.children().find(|child| {
                 Span::from(child.byte_range()).contains(span) && !child.byte_range().is_empty()
             });
             match inner {

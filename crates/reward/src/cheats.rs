@@ -2,7 +2,7 @@
 //! has learnt.
 
 use serde::{Deserialize, Serialize};
-use vul2safe_code::{LeafKind, Parsed, is_comment};
+use vul2safe_code::{LeafKind, Parsed};
 
 use crate::pattern::Element;
 use crate::sequence::Class;
@@ -113,13 +113,7 @@ pub(crate) fn of_answer(
 
 /// The comments, and the contents of strings.
 fn texts(answer: &Parsed) -> (Vec<&str>, Vec<&str>) {
-    let mut comments = Vec::new();
-    Parsed::walk(answer.root(), |node| {
-        if is_comment(node.kind()) {
-            comments.push(answer.node_text(node));
-        }
-        true
-    });
+    let comments = answer.comments().map(|comment| answer.node_text(comment)).collect();
     let strings = answer
         .leaves()
         .iter()

@@ -1,8 +1,7 @@
 //! Code that can never run: whatever stands there is no evidence.
 
 use std::collections::HashSet;
-use tree_sitter::Node;
-use vul2safe_code::{Function, Language, LeafKind, Parsed, Span};
+use vul2safe_code::{Function, Language, LeafKind, Node, Parsed, Span};
 
 /// Dead ranges of an answer.
 #[derive(Debug, Default)]
@@ -76,9 +75,8 @@ fn never_run(answer: &Parsed) -> Vec<Span> {
 
 /// What follows a statement that always leaves the block.
 fn behind_exit(block: Node<'_>, language: Language, dead: &mut Vec<Span>) {
-    let mut cursor = block.walk();
     let mut behind: Option<usize> = None;
-    for child in block.named_children(&mut cursor) {
+    for child in block.named_children() {
         if vul2safe_code::is_comment(child.kind()) {
             continue;
         }
@@ -119,10 +117,7 @@ fn constant_condition(answer: &Parsed, node: Node<'_>, dead: &mut Vec<Span>) {
     if condition_is(answer, node, false) == Some(true) {
         dead.extend(body.map(|body| Span::from(body.byte_range())));
     } else if node.kind() != "while_statement" && condition_is(answer, node, true) == Some(true) {
-        let mut cursor = node.walk();
-        dead.extend(
-            node.children_by_field_name("alternative", &mut cursor).map(|n| Span::from(n.byte_range())),
-        );
+        dead.extend(node.children_by_field_name("alternative").map(|n| Span::from(n.byte_range())));
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use vul2safe_code::{Language, Parsed, Span, tree_sitter::Node};
+use vul2safe_code::{Language, Node, Parsed, Span};
 
 use crate::sequence::{Class, Item, items_in};
 
@@ -98,13 +98,9 @@ fn temporary(language: Language, node: Node<'_>) -> Option<Temporary> {
     let has_one = |list: Node<'_>| list.kind() != "expression_list" || list.named_child_count() == 1;
     let others = match language {
         // `int a = 1, b = 2;` binds two.
-        Language::C | Language::Cpp => {
-            let mut cursor = statement.walk();
-            statement.children_by_field_name("declarator", &mut cursor).count()
-        }
+        Language::C | Language::Cpp => statement.children_by_field_name("declarator").count(),
         Language::Java | Language::JavaScript => {
-            let mut cursor = statement.walk();
-            statement.named_children(&mut cursor).filter(|child| child.kind() == kind).count()
+            statement.named_children().filter(|child| child.kind() == kind).count()
         }
         _ => 1,
     };

@@ -460,7 +460,7 @@ fn near_windows(parsed: &Parsed, items: &[Item<'_>], rewarded: Range<usize>) -> 
     let span = Span::new(items[rewarded.start].span.start, items[rewarded.end - 1].span.end);
     let mut windows = vec![rewarded.clone()];
     let statement = parsed.statement_around(span).unwrap_or(span);
-    let mut node = parsed.root().descendant_for_byte_range(span.start, span.end);
+    let mut node = Some(parsed.root().descendant_for_byte_range(span.start, span.end));
     while let Some(inner) = node {
         let bytes = Span::from(inner.byte_range());
         if !statement.contains(bytes) {

@@ -8,7 +8,7 @@ mod support;
 use std::collections::HashMap;
 
 use support::pair;
-use vul2safe_code::{Language, LeafKind, Parsed, Span, is_comment, parse_excerpt, tree_sitter::Node};
+use vul2safe_code::{Language, LeafKind, Node, Parsed, Span, is_comment, parse_excerpt};
 use vul2safe_corpus::{ReadLimits, Source, VulnerabilityRecord, read};
 use vul2safe_reward::{Evidence, Patterns, find_evidence};
 
@@ -86,8 +86,7 @@ fn with_temporary(side: &Parsed, span: Span) -> Option<String> {
     let mut argument: Option<Node<'_>> = None;
     Parsed::walk(side.root(), |node| {
         if argument.is_none() && node.kind() == "argument_list" {
-            let mut cursor = node.walk();
-            argument = node.named_children(&mut cursor).find(|child| {
+            argument = node.named_children().find(|child| {
                 let is_value = !matches!(
                     child.kind(),
                     "identifier"

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use vul2safe_code::Node;
 use vul2safe_code::Parsed;
-use vul2safe_code::tree_sitter::Node;
 
 use super::facts::{Facts, is_unsigned_type, number, span};
 use super::{Call, bare};

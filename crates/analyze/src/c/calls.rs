@@ -1,7 +1,6 @@
 //! Dangerous calls: copies without a bound, format strings, shells.
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Parsed, Span};
+use vul2safe_code::{Node, Parsed, Span};
 
 use super::{Call, bare};
 use crate::{Finding, finding};

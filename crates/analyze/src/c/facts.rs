@@ -3,8 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Parsed, Span};
+use vul2safe_code::{Node, Parsed, Span};
 
 use super::{Call, bare};
 
@@ -150,8 +149,7 @@ impl<'t> Facts<'t> {
 
     fn declare(&mut self, declaration: Node<'t>) {
         let kind = declaration.child_by_field_name("type").map_or("", |kind| self.parsed.node_text(kind));
-        let mut cursor = declaration.walk();
-        for declarator in declaration.children_by_field_name("declarator", &mut cursor) {
+        for declarator in declaration.children_by_field_name("declarator") {
             let value = declarator.child_by_field_name("value");
             let mut local = Local { kind, initialised: value.is_some(), ..Local::default() };
             let mut inner = match declarator.kind() {
@@ -321,8 +319,7 @@ fn parameters<'t>(parsed: &'t Parsed, function: Node<'t>) -> Vec<Parameter<'t>> 
     let Some(list) = declarator.and_then(|node| node.child_by_field_name("parameters")) else {
         return Vec::new();
     };
-    let mut cursor = list.walk();
-    list.named_children(&mut cursor)
+    list.named_children()
         .filter(|child| child.kind() == "parameter_declaration")
         .filter_map(|child| {
             let kind = parsed.node_text(child.child_by_field_name("type")?);
@@ -332,8 +329,7 @@ fn parameters<'t>(parsed: &'t Parsed, function: Node<'t>) -> Vec<Parameter<'t>> 
                 pointers += usize::from(matches!(inner.kind(), "pointer_declarator" | "array_declarator"));
                 inner = inner.child_by_field_name("declarator")?;
             }
-            let mut qualifiers = child.walk();
-            let constant = child.children(&mut qualifiers).any(|qualifier| {
+            let constant = child.children().any(|qualifier| {
                 qualifier.kind() == "type_qualifier" && parsed.node_text(qualifier) == "const"
             });
             Some(Parameter { name: parsed.node_text(inner), kind, constant, pointers })

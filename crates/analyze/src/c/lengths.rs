@@ -1,8 +1,8 @@
 //! Numbers that become lengths and sizes: products that wrap around, lengths with a sign, lengths that the data
 //! itself tells, and divisors that are the number of elements.
 
+use vul2safe_code::Node;
 use vul2safe_code::Parsed;
-use vul2safe_code::tree_sitter::Node;
 
 use super::bare;
 use super::bounds::COPYING;

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Parsed, Span};
+use vul2safe_code::{Node, Parsed, Span};
 
 use super::{as_call, bare};
 use crate::{Finding, finding};
@@ -41,8 +40,7 @@ fn span(node: Node<'_>) -> Span {
 fn straight_line(parsed: &Parsed, block: Node<'_>, findings: &mut Vec<Finding>) {
     let mut freed: HashMap<String, Span> = HashMap::new();
     let mut allocated: HashMap<String, Span> = HashMap::new();
-    let mut cursor = block.walk();
-    for statement in block.named_children(&mut cursor) {
+    for statement in block.named_children() {
         let kind = statement.kind();
         if kind == "comment" {
             continue;

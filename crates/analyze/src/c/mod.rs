@@ -11,8 +11,7 @@ mod memory;
 mod output;
 mod pointers;
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Cwe, Parsed};
+use vul2safe_code::{Cwe, Node, Parsed};
 
 use crate::{Finding, rules};
 
@@ -83,9 +82,7 @@ pub(crate) fn as_call<'t>(parsed: &'t Parsed, node: Node<'t>) -> Option<Call<'t>
     let function = node.child_by_field_name("function")?;
     let name = parsed.node_text(function).trim_start_matches("std::").trim_start_matches("::");
     let list = node.child_by_field_name("arguments")?;
-    let mut cursor = list.walk();
-    let arguments =
-        list.named_children(&mut cursor).filter(|argument| argument.kind() != "comment").collect();
+    let arguments = list.named_children().filter(|argument| argument.kind() != "comment").collect();
     Some(Call { node, name, arguments })
 }
 

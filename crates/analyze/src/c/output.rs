@@ -1,6 +1,6 @@
 //! What leaves the function: records with bytes that were never written, and paths made of a name nobody looked at.
 
-use vul2safe_code::tree_sitter::Node;
+use vul2safe_code::Node;
 
 use super::facts::{Facts, number, span};
 use super::{Call, bare};

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use vul2safe_code::Node;
 use vul2safe_code::Parsed;
-use vul2safe_code::tree_sitter::Node;
 
 use super::facts::{Facts, span};
 use super::{Call, as_call, bare};
@@ -196,11 +196,8 @@ fn freed_before_end(facts: &Facts<'_>, findings: &mut Vec<Finding>) {
             continue;
         }
         let name = facts.text(pointer);
-        let mut cursor = block.walk();
-        let rest: Vec<Node<'_>> = block
-            .named_children(&mut cursor)
-            .filter(|other| other.start_byte() >= statement.end_byte())
-            .collect();
+        let rest: Vec<Node<'_>> =
+            block.named_children().filter(|other| other.start_byte() >= statement.end_byte()).collect();
         let leaves =
             rest.last().is_some_and(|last| matches!(last.kind(), "break_statement" | "continue_statement"));
         let sets = |node: Node<'_>| {

@@ -1,6 +1,6 @@
 //! Branches, loops and handlers: where ways through a function part and meet.
 
-use vul2safe_code::tree_sitter::Node;
+use vul2safe_code::Node;
 
 use super::flow::{Environment, Flow, Next, element_of, join};
 use super::guards;
@@ -9,9 +9,8 @@ use super::value::Value;
 impl Flow<'_> {
     pub(super) fn branch(&mut self, node: Node<'_>, environment: &mut Environment) -> Next {
         let mut ends: Vec<Environment> = Vec::new();
-        let mut cursor = node.walk();
         let mut arms = vec![node];
-        arms.extend(node.children_by_field_name("alternative", &mut cursor));
+        arms.extend(node.children_by_field_name("alternative"));
         // What holds when all conditions so far were false.
         let mut otherwise = environment.clone();
         let mut falls_through = true;
@@ -122,15 +121,13 @@ impl Flow<'_> {
         }
         // A handler runs after any part of the body.
         let handler_entry = join(before, inside.clone());
-        let mut cursor = node.walk();
-        let clauses: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let clauses: Vec<Node<'_>> = node.named_children().collect();
         for clause in &clauses {
             match clause.kind() {
                 "except_clause" | "except_group_clause" => {
                     let mut handler = handler_entry.clone();
-                    let mut cursor = clause.walk();
                     let mut leaves = Next::Continues;
-                    for part in clause.named_children(&mut cursor) {
+                    for part in clause.named_children() {
                         if part.kind() == "block" {
                             leaves = self.block(part, &mut handler);
                         } else {
@@ -155,8 +152,7 @@ impl Flow<'_> {
         let leaves = ends.is_empty();
         *environment = ends.into_iter().reduce(join).unwrap_or(handler_entry);
         for clause in clauses.iter().filter(|clause| clause.kind() == "finally_clause") {
-            let mut cursor = clause.walk();
-            for block in clause.named_children(&mut cursor).filter(|part| part.kind() == "block") {
+            for block in clause.named_children().filter(|part| part.kind() == "block") {
                 if self.block(block, environment) == Next::Leaves {
                     return Next::Leaves;
                 }
@@ -167,13 +163,11 @@ impl Flow<'_> {
 
     pub(super) fn match_statement(&mut self, node: Node<'_>, environment: &mut Environment) {
         let mut ends = vec![environment.clone()];
-        let mut cursor = node.walk();
-        for subject in node.children_by_field_name("subject", &mut cursor) {
+        for subject in node.children_by_field_name("subject") {
             self.evaluate(subject, environment);
         }
         let Some(body) = node.child_by_field_name("body") else { return };
-        let mut cursor = body.walk();
-        for case in body.named_children(&mut cursor).filter(|child| child.kind() == "case_clause") {
+        for case in body.named_children().filter(|child| child.kind() == "case_clause") {
             let mut inside = environment.clone();
             if let Some(consequence) = case.child_by_field_name("consequence")
                 && self.block(consequence, &mut inside) == Next::Continues

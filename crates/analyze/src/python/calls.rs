@@ -1,7 +1,7 @@
 //! Calls: what a call returns, and which sinks it may be.
 
+use vul2safe_code::Node;
 use vul2safe_code::Span;
-use vul2safe_code::tree_sitter::Node;
 
 use super::flow::{Environment, Flow};
 use super::guards;
@@ -76,8 +76,7 @@ impl<'a> Flow<'a> {
             if arguments.kind() == "generator_expression" {
                 call.arguments.push((self.evaluate(arguments, environment), arguments));
             } else {
-                let mut cursor = arguments.walk();
-                let children: Vec<Node<'_>> = arguments.named_children(&mut cursor).collect();
+                let children: Vec<Node<'_>> = arguments.named_children().collect();
                 for argument in children {
                     if argument.kind() == "comment" {
                         continue;

@@ -1,7 +1,6 @@
 //! Expressions: from a node to a [`Value`].
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Parsed, Span};
+use vul2safe_code::{Node, Parsed, Span};
 
 use super::flow::{Environment, Flow, element_of};
 use super::guards;
@@ -134,8 +133,7 @@ impl Flow<'_> {
     }
 
     pub fn evaluate_children(&mut self, node: Node<'_>, environment: &mut Environment) -> Vec<Value> {
-        let mut cursor = node.walk();
-        node.named_children(&mut cursor)
+        node.named_children()
             .filter(|child| child.kind() != "comment")
             .map(|child| self.evaluate(child, environment))
             .collect()
@@ -213,8 +211,7 @@ impl Flow<'_> {
             return value.clone();
         }
         let base = self.optional(node.child_by_field_name("value"), environment);
-        let mut cursor = node.walk();
-        let indices: Vec<Node<'_>> = node.children_by_field_name("subscript", &mut cursor).collect();
+        let indices: Vec<Node<'_>> = node.children_by_field_name("subscript").collect();
         let is_slice = indices.iter().any(|index| index.kind() == "slice");
         for index in indices {
             self.evaluate(index, environment);
@@ -246,9 +243,8 @@ impl Flow<'_> {
         let value = self.evaluate(right, environment);
         if let Some(left) = node.child_by_field_name("left") {
             // `a, b = x, y` binds one by one.
-            let (mut left_cursor, mut right_cursor) = (left.walk(), right.walk());
-            let targets: Vec<Node<'_>> = left.named_children(&mut left_cursor).collect();
-            let parts: Vec<Node<'_>> = right.named_children(&mut right_cursor).collect();
+            let targets: Vec<Node<'_>> = left.named_children().collect();
+            let parts: Vec<Node<'_>> = right.named_children().collect();
             let pairwise = matches!(left.kind(), "pattern_list" | "tuple_pattern")
                 && matches!(right.kind(), "expression_list" | "tuple")
                 && targets.len() == parts.len();
@@ -336,8 +332,7 @@ impl Flow<'_> {
 
     fn comprehension(&mut self, node: Node<'_>, environment: &Environment) -> Value {
         let mut inside = environment.clone();
-        let mut cursor = node.walk();
-        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let children: Vec<Node<'_>> = node.named_children().collect();
         for clause in children.iter().filter(|child| matches!(child.kind(), "for_in_clause" | "if_clause")) {
             if clause.kind() == "for_in_clause" {
                 let items = self.optional(clause.child_by_field_name("right"), &mut inside);

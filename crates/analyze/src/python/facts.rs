@@ -1,6 +1,6 @@
 //! Facts: what a condition proves of the names in it.
 
-use vul2safe_code::tree_sitter::Node;
+use vul2safe_code::Node;
 
 use super::flow::{Environment, Flow};
 use super::guards::{Fact, argument_names, is_resolved, key, method_name, names_in, unwrapped};
@@ -340,9 +340,7 @@ fn quantified(
         return Facts::new();
     };
     let (Some(body), true) = (generator.child_by_field_name("body"), decides) else { return Facts::new() };
-    let mut cursor = generator.walk();
-    let Some(clause) = generator.named_children(&mut cursor).find(|child| child.kind() == "for_in_clause")
-    else {
+    let Some(clause) = generator.named_children().find(|child| child.kind() == "for_in_clause") else {
         return Facts::new();
     };
     let variable = clause.child_by_field_name("left").and_then(|left| key(flow, left));

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Parsed, Severity, Span};
+use vul2safe_code::{Node, Parsed, Severity, Span};
 
 use super::guards;
 use super::value::{Level, Value};
@@ -121,8 +120,7 @@ impl<'a> Flow<'a> {
 
     fn import(&mut self, node: Node<'_>) {
         let module = self.field_text(node, "module_name").to_string();
-        let mut cursor = node.walk();
-        for name in node.children_by_field_name("name", &mut cursor) {
+        for name in node.children_by_field_name("name") {
             let (path, alias) = match name.kind() {
                 "aliased_import" => (self.field_text(name, "name"), Some(self.field_text(name, "alias"))),
                 _ => (self.text(name), None),
@@ -142,8 +140,7 @@ impl<'a> Flow<'a> {
 
     /// Runs statements in order, until one leaves.
     pub fn block(&mut self, block: Node<'_>, environment: &mut Environment) -> Next {
-        let mut cursor = block.walk();
-        for statement in block.named_children(&mut cursor) {
+        for statement in block.named_children() {
             if self.statement(statement, environment) == Next::Leaves {
                 return Next::Leaves;
             }
@@ -182,8 +179,7 @@ impl<'a> Flow<'a> {
             "for_statement" => self.for_loop(node, environment),
             "try_statement" => return self.try_statement(node, environment),
             "with_statement" => {
-                let mut cursor = node.walk();
-                for clause in node.named_children(&mut cursor).filter(|child| child.kind() == "with_clause") {
+                for clause in node.named_children().filter(|child| child.kind() == "with_clause") {
                     self.children(clause, environment);
                 }
                 if let Some(body) = node.child_by_field_name("body") {
@@ -233,8 +229,7 @@ impl<'a> Flow<'a> {
 
     /// Evaluates every child, for its effects.
     pub fn children(&mut self, node: Node<'_>, environment: &mut Environment) {
-        let mut cursor = node.walk();
-        for child in node.named_children(&mut cursor) {
+        for child in node.named_children() {
             self.evaluate(child, environment);
         }
     }
@@ -244,8 +239,7 @@ impl<'a> Flow<'a> {
         let outer = std::mem::replace(&mut self.function, name);
         let mut inside = environment.clone();
         if let Some(parameters) = node.child_by_field_name("parameters") {
-            let mut cursor = parameters.walk();
-            for parameter in parameters.named_children(&mut cursor) {
+            for parameter in parameters.named_children() {
                 let name = match parameter.kind() {
                     "identifier" => Some(parameter),
                     "default_parameter" | "typed_default_parameter" => parameter.child_by_field_name("name"),
@@ -296,8 +290,7 @@ impl<'a> Flow<'a> {
             "pattern_list" | "tuple_pattern" | "list_pattern" | "list_splat_pattern"
             | "as_pattern_target" | "tuple" => {
                 let element = element_of(&value);
-                let mut cursor = target.walk();
-                let targets: Vec<Node<'_>> = target.named_children(&mut cursor).collect();
+                let targets: Vec<Node<'_>> = target.named_children().collect();
                 let only = targets.len() == 1 && target.kind() == "as_pattern_target";
                 for inner in targets {
                     self.bind(inner, if only { value.clone() } else { element.clone() }, environment);

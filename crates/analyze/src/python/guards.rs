@@ -1,7 +1,7 @@
 //! Guards: what is proved of names at a place, and how it changes their values.
 
+use vul2safe_code::Node;
 use vul2safe_code::Parsed;
-use vul2safe_code::tree_sitter::Node;
 
 use super::facts::facts;
 use super::flow::{Environment, Flow};

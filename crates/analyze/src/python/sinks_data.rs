@@ -1,7 +1,6 @@
 //! Sinks that interpret text: SQL, shells, code, serialised objects, XML.
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Severity, Span};
+use vul2safe_code::{Node, Severity, Span};
 
 use super::calls::Call;
 use super::flow::Flow;
@@ -122,16 +121,14 @@ impl Flow<'_> {
 
     /// `["sh", "-c", line]` is a shell all the same.
     fn shell_in_list(&mut self, list: Node<'_>, value: &Value) {
-        let mut cursor = list.walk();
-        let texts: Vec<&str> = list.named_children(&mut cursor).map(|part| self.text(part)).collect();
+        let texts: Vec<&str> = list.named_children().map(|part| self.text(part)).collect();
         let program = texts.first().map_or("", |text| text.trim_matches(['"', '\'']));
         let is_shell =
             matches!(program.rsplit('/').next(), Some("sh" | "bash" | "dash" | "zsh" | "cmd" | "cmd.exe"));
         let takes_line =
             texts.iter().any(|text| matches!(text.trim_matches(['"', '\'']), "-c" | "/c" | "-lc"));
         if is_shell && takes_line && value.level(Risk::Shell) >= Level::Unknown {
-            let line =
-                list.named_child(u32::try_from(texts.len().saturating_sub(1)).unwrap_or(0)).unwrap_or(list);
+            let line = list.named_child(texts.len().saturating_sub(1)).unwrap_or(list);
             let span = value.built.unwrap_or_else(|| Span::from(line.byte_range()));
             self.report(
                 "os-command",

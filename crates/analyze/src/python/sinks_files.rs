@@ -1,7 +1,7 @@
 //! Sinks that touch files: paths, archives, temporary files, permissions.
 
+use vul2safe_code::Node;
 use vul2safe_code::Span;
-use vul2safe_code::tree_sitter::Node;
 
 use super::calls::Call;
 use super::flow::Flow;

@@ -1,7 +1,6 @@
 //! Secrets: how they are made, hashed and compared.
 
-use vul2safe_code::tree_sitter::Node;
-use vul2safe_code::{Severity, Span};
+use vul2safe_code::{Node, Severity, Span};
 
 use super::calls::Call;
 use super::flow::Flow;

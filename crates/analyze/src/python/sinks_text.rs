@@ -1,7 +1,7 @@
 //! Sinks that take a text apart or put one together: patterns, names of methods, templates, header lines, signatures.
 
+use vul2safe_code::Node;
 use vul2safe_code::Span;
-use vul2safe_code::tree_sitter::Node;
 
 use super::calls::Call;
 use super::flow::Flow;

@@ -1,7 +1,7 @@
 //! String building: f-strings, `%`, `.format`, `.join`.
 
+use vul2safe_code::Node;
 use vul2safe_code::Span;
-use vul2safe_code::tree_sitter::Node;
 
 use super::calls::Call;
 use super::flow::{Environment, Flow, element_of};
@@ -12,8 +12,7 @@ impl Flow<'_> {
     pub fn string(&mut self, node: Node<'_>, environment: &mut Environment) -> Value {
         let mut parts = Vec::new();
         let mut dynamic = false;
-        let mut cursor = node.walk();
-        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let children: Vec<Node<'_>> = node.named_children().collect();
         for child in children {
             match child.kind() {
                 "string_content" => parts.push(Value::constant(self.text(child))),

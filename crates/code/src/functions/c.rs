@@ -1,6 +1,6 @@
 //! Functions of C and C++.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, comment_above};
 use crate::Parsed;
@@ -45,8 +45,7 @@ fn name_and_parameters(parsed: &Parsed, function: Node<'_>) -> (String, Vec<Stri
         .unwrap_or_default();
     let mut parameters = Vec::new();
     if let Some(list) = declarator.child_by_field_name("parameters") {
-        let mut cursor = list.walk();
-        for parameter in list.named_children(&mut cursor) {
+        for parameter in list.named_children() {
             let name = match parameter.kind() {
                 "identifier" => Some(parameter),
                 _ => parameter.child_by_field_name("declarator").and_then(declared_name),
@@ -67,8 +66,7 @@ fn declared_name(declarator: Node<'_>) -> Option<Node<'_>> {
             return Some(node);
         }
         let inner = node.child_by_field_name("declarator").or_else(|| {
-            let mut cursor = node.walk();
-            node.named_children(&mut cursor)
+            node.named_children()
                 .find(|child| child.kind() == "identifier" || child.kind().ends_with("declarator"))
         });
         node = inner?;
@@ -79,8 +77,7 @@ pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<Stri
     if !matches!(node.kind(), "declaration" | "parameter_declaration" | "for_range_loop") {
         return;
     }
-    let mut cursor = node.walk();
-    for declarator in node.children_by_field_name("declarator", &mut cursor) {
+    for declarator in node.children_by_field_name("declarator") {
         if let Some(name) = declared_name(declarator) {
             add(locals, parsed.node_text(name));
         }

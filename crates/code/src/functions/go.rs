@@ -1,6 +1,6 @@
 //! Functions and methods of Go.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, named_parts, names_of_field};
 use crate::Parsed;
@@ -13,8 +13,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
     };
     let mut parameters = Vec::new();
     if let Some(list) = node.child_by_field_name("parameters") {
-        let mut cursor = list.walk();
-        for declaration in list.named_children(&mut cursor) {
+        for declaration in list.named_children() {
             names_of_field(parsed, declaration, "name", &mut parameters);
         }
     }
@@ -28,8 +27,7 @@ pub(super) fn names_beside_parameters(parsed: &Parsed, function: Node<'_>, local
         else {
             continue;
         };
-        let mut cursor = list.walk();
-        for declaration in list.named_children(&mut cursor) {
+        for declaration in list.named_children() {
             names_of_field(parsed, declaration, "name", locals);
         }
     }
@@ -43,8 +41,7 @@ pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<Stri
         "short_var_declaration" | "range_clause" | "type_switch_statement" => {
             let field = if node.kind() == "type_switch_statement" { "alias" } else { "left" };
             let Some(list) = node.child_by_field_name(field) else { return };
-            let mut cursor = list.walk();
-            for name in list.named_children(&mut cursor).filter(|name| name.kind() == "identifier") {
+            for name in list.named_children().filter(|name| name.kind() == "identifier") {
                 add(locals, parsed.node_text(name));
             }
         }

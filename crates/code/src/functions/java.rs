@@ -1,6 +1,6 @@
 //! Methods and constructors of Java.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, first_identifier, named_parts, names_of_field};
 use crate::Parsed;
@@ -11,16 +11,13 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
     }
     let mut parameters = Vec::new();
     if let Some(list) = node.child_by_field_name("parameters") {
-        let mut cursor = list.walk();
-        for parameter in list.named_children(&mut cursor) {
+        for parameter in list.named_children() {
             // `int... rest` keeps its name in a declarator.
             let name = match parameter.kind() {
                 "formal_parameter" => parameter.child_by_field_name("name"),
                 "spread_parameter" => {
-                    let mut inner = parameter.walk();
-                    let declarator = parameter
-                        .named_children(&mut inner)
-                        .find(|child| child.kind() == "variable_declarator");
+                    let declarator =
+                        parameter.named_children().find(|child| child.kind() == "variable_declarator");
                     declarator.and_then(|declarator| declarator.child_by_field_name("name"))
                 }
                 _ => None,
@@ -36,13 +33,11 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
 /// Where a declaration begins when its annotations are left out.
 fn after_annotations(declaration: Node<'_>) -> usize {
     let is_annotation = |node: &Node<'_>| node.kind().ends_with("annotation");
-    let mut cursor = declaration.walk();
-    for child in declaration.children(&mut cursor) {
+    for child in declaration.children() {
         if child.kind() != "modifiers" {
             return child.start_byte();
         }
-        let mut inner = child.walk();
-        let first = child.children(&mut inner).find(|modifier| !is_annotation(modifier));
+        let first = child.children().find(|modifier| !is_annotation(modifier));
         if let Some(first) = first {
             return first.start_byte();
         }
@@ -59,8 +54,7 @@ pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<Stri
         | "resource"
         | "instanceof_expression" => names_of_field(parsed, node, "name", locals),
         "inferred_parameters" => {
-            let mut cursor = node.walk();
-            for name in node.named_children(&mut cursor) {
+            for name in node.named_children() {
                 add(locals, parsed.node_text(name));
             }
         }

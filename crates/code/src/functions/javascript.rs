@@ -1,6 +1,6 @@
 //! Functions of JavaScript, under the name they are declared with or assigned to.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, comment_above};
 use crate::Parsed;

@@ -7,7 +7,7 @@ mod javascript;
 mod php;
 mod python;
 
-use tree_sitter::Node;
+use crate::Node;
 
 use crate::statements::{header_span, is_statement_kind};
 use crate::{Language, Parsed, Span, is_comment};
@@ -45,7 +45,7 @@ pub struct Function {
 impl Parsed {
     /// Every function of the text, nested ones included, in order of the text. They are found once and kept.
     pub fn functions(&self) -> &[Function] {
-        self.functions.get_or_init(|| self.find_functions())
+        self.functions.get_or_init(|| self.find_functions().into())
     }
 
     fn find_functions(&self) -> Vec<Function> {
@@ -163,8 +163,7 @@ fn first_identifier(node: Node<'_>) -> Option<Node<'_>> {
 
 /// The names in all children of `node` with the field `field`.
 fn names_of_field(parsed: &Parsed, node: Node<'_>, field: &str, names: &mut Vec<String>) {
-    let mut cursor = node.walk();
-    for name in node.children_by_field_name(field, &mut cursor) {
+    for name in node.children_by_field_name(field) {
         add(names, parsed.node_text(name));
     }
 }

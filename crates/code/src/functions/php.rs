@@ -1,6 +1,6 @@
 //! Functions and methods of PHP. Names of variables stand without their dollar sign.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, named_parts};
 use crate::Parsed;
@@ -13,8 +13,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
     };
     let mut parameters = Vec::new();
     if let Some(list) = node.child_by_field_name("parameters") {
-        let mut cursor = list.walk();
-        for parameter in list.named_children(&mut cursor) {
+        for parameter in list.named_children() {
             if let Some(name) = parameter.child_by_field_name("name") {
                 variables(parsed, name, &mut parameters);
             }
@@ -52,8 +51,7 @@ pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<Stri
         "foreach_statement" => {
             // The first child is what is gone through.
             let body = node.child_by_field_name("body").map(|body| body.id());
-            let mut cursor = node.walk();
-            for bound in node.named_children(&mut cursor).skip(1).filter(|child| Some(child.id()) != body) {
+            for bound in node.named_children().skip(1).filter(|child| Some(child.id()) != body) {
                 variables(parsed, bound, locals);
             }
             return;

@@ -1,6 +1,6 @@
 //! Functions of Python.
 
-use tree_sitter::Node;
+use crate::Node;
 
 use super::{Parts, add, first_identifier};
 use crate::Parsed;
@@ -32,8 +32,7 @@ pub(super) fn parts<'tree>(parsed: &Parsed, node: Node<'tree>) -> Option<Parts<'
 fn python_parameters(parsed: &Parsed, function: Node<'_>) -> Vec<String> {
     let mut parameters = Vec::new();
     let Some(list) = function.child_by_field_name("parameters") else { return parameters };
-    let mut cursor = list.walk();
-    for parameter in list.named_children(&mut cursor) {
+    for parameter in list.named_children() {
         let name = match parameter.kind() {
             "identifier" => Some(parameter),
             "default_parameter" | "typed_default_parameter" => parameter.child_by_field_name("name"),
@@ -50,8 +49,7 @@ fn python_parameters(parsed: &Parsed, function: Node<'_>) -> Vec<String> {
 }
 
 fn docstring(parsed: &Parsed, body: Node<'_>) -> Option<String> {
-    let mut cursor = body.walk();
-    let first = body.named_children(&mut cursor).find(|child| child.kind() != "comment")?;
+    let first = body.named_children().find(|child| child.kind() != "comment")?;
     let string = match first.kind() {
         "expression_statement" => first.named_child(0)?,
         _ => first,
@@ -59,8 +57,7 @@ fn docstring(parsed: &Parsed, body: Node<'_>) -> Option<String> {
     if string.kind() != "string" {
         return None;
     }
-    let mut cursor = string.walk();
-    let children: Vec<Node<'_>> = string.children(&mut cursor).collect();
+    let children: Vec<Node<'_>> = string.children().collect();
     let (start, end) = (children.first()?, children.last()?);
     if start.kind() != "string_start" || end.kind() != "string_end" || start.id() == end.id() {
         return None;
@@ -76,8 +73,7 @@ pub(super) fn bound_names(parsed: &Parsed, node: Node<'_>, locals: &mut Vec<Stri
         "named_expression" => node.child_by_field_name("name"),
         "as_pattern" => node.child_by_field_name("alias"),
         "import_statement" | "import_from_statement" => {
-            let mut cursor = node.walk();
-            for name in node.children_by_field_name("name", &mut cursor) {
+            for name in node.children_by_field_name("name") {
                 // `import a.b` binds `a`, `import a.b as c` binds `c`.
                 if let Some(bound) = name.child_by_field_name("alias").or_else(|| name.named_child(0)) {
                     add(locals, parsed.node_text(bound));

@@ -228,18 +228,11 @@ fn nesting_is_bounded() {
 fn the_deepest_accepted_tree_has_the_documented_depth() {
     let depth = |parsed: &Parsed| {
         let mut deepest = 0;
-        let mut cursor = parsed.root().walk();
-        loop {
-            deepest = deepest.max(cursor.depth() as usize + 1);
-            if cursor.goto_first_child() {
-                continue;
-            }
-            while !cursor.goto_next_sibling() {
-                if !cursor.goto_parent() {
-                    return deepest;
-                }
-            }
-        }
+        Parsed::walk(parsed.root(), |node| {
+            deepest = deepest.max(std::iter::successors(Some(node), |node| node.parent()).count());
+            true
+        });
+        deepest
     };
     let text = |levels: usize| format!("int f(){}{}\n", "{".repeat(levels), "}".repeat(levels));
     let base = depth(&parse(Language::C, &text(100)).unwrap());
