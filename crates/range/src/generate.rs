@@ -11,7 +11,7 @@ use crate::family::{Context, Family, Variant};
 use crate::names::{Names, Words, pick, stable_hash};
 use crate::naming;
 use crate::wording::{corpus_request, exam_request};
-use crate::{Document, Level, Selection, SitedAnswer, Task, TaskSite};
+use crate::{Document, KnownRecord, Level, Selection, Task, TaskSite};
 
 /// One function name in this many is kept for the held-out-contexts tasks.
 const KEPT_FOR_CONTEXTS: u64 = 6;
@@ -50,13 +50,9 @@ impl Selection {
             .collect()
     }
 
-    /// The records of [`Selection::vulnerability_records`], each with the answers that its request could get: every variant of
-    /// every place occurs, secure and flawed, in every combination of flaws.
-    pub fn records_with_answers(
-        &self,
-        per_family: usize,
-        seed: u64,
-    ) -> Vec<(VulnerabilityRecord, Vec<SitedAnswer>)> {
+    /// The records of [`Selection::vulnerability_records`], each with its places and the answers that its request could get: every
+    /// variant of every place occurs, secure and flawed, in every combination of flaws.
+    pub fn records_with_answers(&self, per_family: usize, seed: u64) -> Vec<KnownRecord> {
         let kept = |family: &&Family| !family.harmless() && !family.is_held_out();
         let mut found = Vec::new();
         for family in self.families().filter(kept) {
@@ -67,7 +63,7 @@ impl Selection {
                     .flat_map(|flaws| family.covering(&flaws))
                     .map(|chosen| family.sited(&names, false, &chosen))
                     .collect();
-                found.push((record, answers));
+                found.push(KnownRecord { record, sites: task_sites(family, &names), answers });
             }
         }
         found
@@ -112,13 +108,6 @@ fn task(family: &Family, level: Level, id: String, request: String, names: &Name
     let written = |chosen: Vec<&'static Variant>| family.implementation(names, false, &chosen);
     let clean = vec![false; family.sites.len()];
     let flaws = if family.harmless() { Vec::new() } else { family.flaws() };
-    let sites = family.sites.iter().filter_map(|site| {
-        Some(TaskSite {
-            name: site.slot.to_owned(),
-            cwe: Cwe(site.cwe?),
-            exploit: tests(family, names, &family.exploit_of(site)),
-        })
-    });
     Task {
         id,
         family: family.name.to_string(),
@@ -130,11 +119,22 @@ fn task(family: &Family, level: Level, id: String, request: String, names: &Name
         function: names.fill("$function"),
         functional: tests(family, names, family.functional),
         exploit: (!family.harmless()).then(|| tests(family, names, family.exploit)),
-        sites: sites.collect(),
+        sites: task_sites(family, names),
         processes: family.processes,
         secure: family.covering(&clean).into_iter().map(written).collect(),
         vulnerable: flaws.iter().flat_map(|flaws| family.covering(flaws)).map(written).collect(),
     }
+}
+
+fn task_sites(family: &Family, names: &Names) -> Vec<TaskSite> {
+    let sites = family.sites.iter().filter_map(|site| {
+        Some(TaskSite {
+            name: site.slot.to_owned(),
+            cwe: Cwe(site.cwe?),
+            exploit: tests(family, names, &family.exploit_of(site)),
+        })
+    });
+    sites.collect()
 }
 
 fn tests(family: &Family, names: &Names, tests: &str) -> String {

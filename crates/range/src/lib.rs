@@ -39,6 +39,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use vul2safe_code::{Cwe, Language, Severity, Span};
+use vul2safe_corpus::VulnerabilityRecord;
 
 pub use check::{Problem, Trial, check, trials};
 pub use copied::{CopyIndex, CopyShare, WINDOW};
@@ -64,6 +65,17 @@ pub struct SitedAnswer {
     pub code: String,
     /// Its places, in the family's order.
     pub places: Vec<SitedPlace>,
+}
+
+/// A vulnerability record of which everything is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownRecord {
+    /// The record, as it is imported.
+    pub record: VulnerabilityRecord,
+    /// Its places with what attacks them; no part of the record.
+    pub sites: Vec<TaskSite>,
+    /// Answers that its request could get.
+    pub answers: Vec<SitedAnswer>,
 }
 
 /// One place of a [`SitedAnswer`].

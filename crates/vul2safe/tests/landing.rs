@@ -83,7 +83,7 @@ fn compare(pair: &RepairPair, answer: &SitedAnswer, scored: &Scored) -> Counts {
 fn evidence_lies_in_places_of_its_sign() {
     let seed = std::env::var("VUL2SAFE_LANDING_SEED").map_or(21, |seed| seed.parse().expect("a number"));
     let known = Selection::default().records_with_answers(8, seed);
-    let records: Vec<_> = known.iter().map(|(record, _)| record.clone()).collect();
+    let records: Vec<_> = known.iter().map(|known| known.record.clone()).collect();
     let decisions = repair(
         &records,
         &OfflineTeacher,
@@ -94,9 +94,9 @@ fn evidence_lies_in_places_of_its_sign() {
     let pairs: Vec<(RepairPair, &[SitedAnswer])> = decisions
         .into_iter()
         .zip(&known)
-        .filter_map(|(decision, (_, answers))| match decision {
+        .filter_map(|(decision, known)| match decision {
             Decision::Accepted(pair) => {
-                Some((RepairPair { split: Split::Train, ..*pair }, answers.as_slice()))
+                Some((RepairPair { split: Split::Train, ..*pair }, known.answers.as_slice()))
             }
             _ => None,
         })
