@@ -221,7 +221,7 @@ fn groups(table: &ExperimentTable) -> Vec<Table> {
             names.push(group);
         }
     }
-    ["vulnerable", "functional", "both"]
+    ["vulnerable", "functional", "both", "rollouts_to_half", "vulnerable_area"]
         .into_iter()
         .map(|measure| Table {
             name: measure.to_owned(),

@@ -9,7 +9,7 @@ use vul2safe_run::{
 };
 
 use super::figures::{curve, points};
-use super::groups::{evaluation, read_answers};
+use super::groups::{evaluation, family_groups, read_answers, while_training};
 use super::search::Found;
 use crate::failure::Result;
 use crate::recipe::{ArmMethod, ExperimentConfig, Recipe};
@@ -37,7 +37,7 @@ pub(super) const MEASURES: [(&str, &str); 14] = [
 ];
 /// Groups whose differences are computed for every measure; for the others only these two.
 const WHOLE: [&str; 3] = ["all", "harmless", "training"];
-const IN_GROUPS: [&str; 2] = ["vulnerable", "both"];
+const IN_GROUPS: [&str; 5] = ["vulnerable", "both", "rollouts_to_half", "vulnerable_area", "both_area"];
 /// The group of what was measured while an arm was trained.
 const TRAINING: &str = "training";
 
@@ -49,7 +49,7 @@ type Figures = BTreeMap<String, BTreeMap<String, BTreeMap<u64, f64>>>;
 pub(super) struct Collected {
     figures: Figures,
     /// By seed: rates and divergence at each measured point.
-    points: BTreeMap<u64, Vec<(ValidationPoint, f64)>>,
+    pub points: BTreeMap<u64, Vec<(ValidationPoint, f64)>>,
     pub seeds: BTreeSet<u64>,
 }
 
@@ -57,6 +57,11 @@ impl Collected {
     pub fn put(&mut self, group: &str, measure: &str, seed: u64, value: f64) {
         let measures = self.figures.entry(group.to_owned()).or_default();
         measures.entry(measure.to_owned()).or_default().insert(seed, value);
+    }
+
+    #[cfg(test)]
+    pub fn figure(&self, group: &str, measure: &str, seed: u64) -> Option<f64> {
+        self.figures.get(group)?.get(measure)?.get(&seed).copied()
     }
 }
 
@@ -86,7 +91,9 @@ pub(super) fn analyse(
         }
         answers.push(read_answers(run, &path)?);
     }
-    evaluation(&mut models, &answers)?;
+    let groups = family_groups(&answers)?;
+    evaluation(&mut models, &answers, &groups)?;
+    while_training(&mut models, &groups);
     let arms = names
         .iter()
         .filter_map(|name| {
@@ -134,32 +141,39 @@ fn training(
 ) {
     let metrics: Vec<&MetricLine> = metrics.iter().filter(|line| line.stage == arm).collect();
     let vulnerable = curve(points, "vulnerable");
-    // Nothing can be halved where there was nothing.
-    let half =
-        vulnerable.as_ref().filter(|curve| curve.first() > 0.0).map(|curve| curve.until(curve.first() / 2.0));
     let functional = curve(points, "functional");
     let last = |name: &str| metrics.iter().rev().find_map(|line| line.values.get(name).copied());
     let total = |name: &str| metrics.iter().filter_map(|line| line.values.get(name)).sum::<f64>();
     let scoring = total("seconds_score");
     let figures = [
-        (
-            "rollouts_to_half",
-            half.zip(vulnerable.as_ref()).map(|(half, curve)| half.unwrap_or(curve.budget())),
-        ),
-        ("halved", half.map(|half| f64::from(u8::from(half.is_some())))),
-        ("vulnerable_area", vulnerable.as_ref().map(|curve| curve.mean())),
         ("functional_area", functional.map(|curve| curve.mean() - curve.first())),
-        ("both_area", curve(points, "both").map(|curve| curve.mean())),
         ("kl", last("kl_reference_answer")),
         ("scoring_share", Some(scoring / (scoring + total("seconds_sample") + total("seconds_update")))),
     ];
-    for (measure, value) in figures {
+    let of_curves = endpoints(vulnerable.as_ref(), curve(points, "both").as_ref());
+    for (measure, value) in figures.into_iter().chain(of_curves) {
         if let Some(value) = value.filter(|value| value.is_finite()) {
             collected.put(TRAINING, measure, seed, value);
         }
     }
     let divergence = divergence_at(&metrics, points);
     collected.points.insert(seed, points.iter().cloned().zip(divergence).collect());
+}
+
+/// What the curves of the vulnerable rate and of secure-pass@1 come to.
+pub(super) fn endpoints(
+    vulnerable: Option<&Curve>,
+    both: Option<&Curve>,
+) -> [(&'static str, Option<f64>); 4] {
+    // Nothing can be halved where there was nothing.
+    let falling = vulnerable.filter(|curve| curve.first() > 0.0);
+    let half = falling.map(|curve| curve.until(curve.first() / 2.0));
+    [
+        ("rollouts_to_half", half.zip(falling).map(|(half, curve)| half.unwrap_or(curve.budget()))),
+        ("halved", half.map(|half| f64::from(u8::from(half.is_some())))),
+        ("vulnerable_area", vulnerable.map(Curve::mean)),
+        ("both_area", both.map(Curve::mean)),
+    ]
 }
 
 /// The divergence from the reference at each point, in nats an answer, never falling: how far the policy has got. An update's

@@ -10,7 +10,7 @@ mod validation;
 use serde_json::Value;
 use vul2safe_train::PpoState;
 
-pub use validation::{ValidationPoint, validation_file};
+pub use validation::{ValidationPoint, family, of_family, validation_file};
 
 use super::Context;
 use crate::failure::Result;

@@ -1,10 +1,10 @@
 //! Measuring an arm while it trains: the same tasks, the same draws, every so many updates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vul2safe_corpus::RepairPair;
-use vul2safe_evaluate::{Item, table};
+use vul2safe_evaluate::{Item, rates_where, table};
 use vul2safe_model::Model;
 use vul2safe_run::Rate;
 use vul2safe_tokens::Tokenizer;
@@ -22,7 +22,7 @@ pub struct ValidationPoint {
     pub update: u64,
     /// Answers trained on.
     pub rollouts: u64,
-    /// The evaluation's rates, of the tasks that invite a weakness and of the harmless ones.
+    /// The evaluation's rates, of the tasks that invite a weakness, of the harmless ones, and of each [family](of_family).
     pub rates: BTreeMap<String, BTreeMap<String, Rate>>,
 }
 
@@ -31,6 +31,16 @@ impl ValidationPoint {
     pub fn rate(&self, name: &str) -> Option<f64> {
         self.rates.get("all").and_then(|rates| rates.get(name)).map(|rate| rate.value)
     }
+}
+
+/// The family of a task: what stands before the first slash of its name.
+pub fn family(item: &Item) -> &str {
+    item.id.split('/').next().unwrap_or_default()
+}
+
+/// The key of a family's rates.
+pub fn of_family(family: &str) -> String {
+    format!("family {family}")
 }
 
 /// Where the points of an arm stand, one a line.
@@ -92,12 +102,21 @@ impl<'a> Validation<'a> {
             &Examination { judge: &context.judge, training: None },
             context.progress,
         )?;
+        let families: BTreeSet<&str> = self.items.iter().map(family).collect();
+        let of_families = families
+            .into_iter()
+            .map(|name| {
+                let rates = rates_where(self.name, &self.items, &answered, &|item| family(item) == name)?;
+                Ok((of_family(name), rates))
+            })
+            .collect::<Result<Vec<_>>>()?;
         let table = table("validation", &self.items, &[(self.name.to_owned(), answered)])?;
         let rates = table
             .rows
             .into_iter()
             .filter(|row| matches!(row.group.as_str(), "all" | "harmless"))
             .map(|row| (row.group, row.rates))
+            .chain(of_families)
             .collect();
         let point = ValidationPoint { update, rollouts, rates };
         let is_best = self.points.iter().all(|known| worth(known) < worth(&point));
