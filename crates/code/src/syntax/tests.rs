@@ -40,7 +40,7 @@ fn nodes(tree: &Tree) -> Vec<tree_sitter::Node<'_>> {
     let mut open = vec![tree.root_node()];
     while let Some(node) = open.pop() {
         found.push(node);
-        open.extend((0..node.child_count() as u32).rev().filter_map(|number| node.child(number)));
+        open.extend((0..node.child_count()).rev().filter_map(|number| node.child(number)));
     }
     found
 }
@@ -78,7 +78,7 @@ fn every_node_says_what_the_parsers_own_says() {
             assert_eq!(our.is_error(), their.is_error(), "{}", at());
             assert_eq!(our.is_missing(), their.is_missing(), "{}", at());
             assert_eq!(our.child_count(), their.child_count() as usize, "{}", at());
-            assert_eq!(our.named_child_count(), their.named_child_count() as usize, "{}", at());
+            assert_eq!(our.named_child_count(), their.named_child_count(), "{}", at());
             assert!(same(our.parent(), their.parent()), "{}", at());
             // To the side, the parser's own passes over what has no width, as tokens that are missing.
             if !tree.root_node().has_error() {
