@@ -60,6 +60,9 @@ styles = ["plain_request", "issue"]
 [arms.wide-clip]
 training = { clip_low_rewarded = 0.4, clip_high_rewarded = 0.6 }
 
+[arms.harmless]
+harmless_share = 0.5
+
 [arms.masked]
 method = "masked_sft"
 
@@ -118,6 +121,7 @@ fn every_arm_learns_is_measured_and_survives_a_kill() {
         "bad-repairs",
         "one-style",
         "wide-clip",
+        "harmless",
     ];
     for arm in of_ppo {
         let file = format!("validation/{arm}.jsonl");
@@ -144,6 +148,9 @@ fn every_arm_learns_is_measured_and_survives_a_kill() {
     assert_eq!(first("token", "response_length"), first("last", "response_length"));
     assert_eq!(first("token", "reward_mean"), first("last", "reward_mean"));
     assert_eq!(first("instance", "reward_record"), Some(0.0));
+    let of_harmless = first("harmless", "harmless_functional");
+    assert!(of_harmless.is_some_and(|share| (0.0..=1.0).contains(&share)), "{of_harmless:?}");
+    assert_eq!(first("token", "harmless_functional"), None);
     assert!(first("group", "value_loss").is_none_or(|loss| loss == 0.0), "there is no critic");
 
     // The page of metrics explains every name that was logged.
@@ -175,9 +182,13 @@ fn what_an_arm_cannot_do_is_said_before_anything_runs() {
         &["arms.a.training", "answers_per_prompt"],
     );
     refused(&run("[arms.a]\n[arms.a-best]\n"), &["arms.a-best"]);
+    refused(&run("[arms.a]\nharmless_share = 1.0\n"), &["harmless_share", "below 1"]);
     refused(&run("[ppo.validation]\ntake_best = true\n[arms.a]\n"), &["take_best", "every"]);
     assert!(!at.join("out").exists());
     // Known only when the data is there.
     fs::write(at.join("arms.toml"), "[arms.a]\nstyles = [\"sonnet\"]\n").expect("written");
     refused(&vul2safe(at, &arguments("out", &[])), &["arms.a.styles", "data show"]);
+    let none = "[ppo.harmless]\nshare = 0.5\nfamilies = [\"path_read\"]\n[arms.a]\n";
+    fs::write(at.join("arms.toml"), none).expect("written");
+    refused(&vul2safe(at, &arguments("other", &[])), &["ppo.harmless", "range list"]);
 }
