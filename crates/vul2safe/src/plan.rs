@@ -90,6 +90,7 @@ pub fn describe(recipe: &Recipe, out: Option<&Path>) -> Result<String> {
             ),
         );
     }
+    crate::stages::arm::check_requests(recipe)?;
     for (name, arm) in &recipe.arms {
         say("arm", format!("`{name}`: {}", arm.describe(&arm.settings(name, recipe)?)));
     }

@@ -191,4 +191,6 @@ fn what_an_arm_cannot_do_is_said_before_anything_runs() {
     let none = "[ppo.harmless]\nshare = 0.5\nfamilies = [\"path_read\"]\n[arms.a]\n";
     fs::write(at.join("arms.toml"), none).expect("written");
     refused(&vul2safe(at, &arguments("other", &[])), &["ppo.harmless", "range list"]);
+    refused(&vul2safe(at, &arguments("other", &["--dry-run"])), &["ppo.harmless", "range list"]);
+    assert!(!at.join("other").exists(), "nothing is begun");
 }

@@ -45,6 +45,7 @@ pub fn run_experiment(
 ) -> Result<PathBuf> {
     let out = options.out.clone().unwrap_or_else(|| experiment_folder(recipe));
     check_arm_names(recipe)?;
+    crate::stages::arm::check_requests(recipe)?;
     if !options.ignore_memory_estimate {
         crate::memory::check_several(recipe, Until::Report, workers(config))?;
     }

@@ -80,6 +80,7 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     let resolved = recipe.to_toml()?;
     // What cannot work is found out before anything is written.
     check_arm_names(recipe)?;
+    arm::check_requests(recipe)?;
     let device = recipe.device.find().map_err(Failure::from)?;
     if !options.ignore_memory_estimate {
         crate::memory::check(recipe, options.until)?;

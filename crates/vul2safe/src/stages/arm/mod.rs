@@ -14,7 +14,7 @@ pub use validation::{ValidationPoint, family, of_family, validation_file};
 
 use super::Context;
 use crate::failure::Result;
-use crate::recipe::ArmMethod;
+use crate::recipe::{ArmMethod, Recipe};
 
 /// The stage of the arm `name`.
 pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
@@ -25,6 +25,18 @@ pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
         ArmMethod::MaskedSft | ArmMethod::Unlikelihood => supervised::run(context, name, arm, &settings),
         ArmMethod::Preference => preference::run(context, name, arm, &settings),
     }
+}
+
+/// Reads the harmless requests that the arms ask for: what is wrong with them is said before a model is trained for hours.
+///
+/// # Errors
+/// As the stage's own.
+pub fn check_requests(recipe: &Recipe) -> Result<()> {
+    for (name, arm) in &recipe.arms {
+        let share = arm.settings(name, recipe)?.harmless_share;
+        requests::harmless_items(recipe, share).map_err(|failure| failure.at(format!("[arms.{name}]")))?;
+    }
+    Ok(())
 }
 
 /// Removes what the finished arm `name` no longer needs to continue from. Only once the journal has it as finished:

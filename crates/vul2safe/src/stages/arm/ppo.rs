@@ -46,7 +46,7 @@ pub(super) fn run(
     let positions = reference.config().max_position_embeddings;
     let longest = recipe.ppo.maximum_prompt_tokens.min(positions.saturating_sub(config.maximum_new_tokens));
     let (mut requests, mut too_long) = of_pairs(&train, &tokenizer, longest)?;
-    let items = harmless_items(context, settings.harmless_share)?;
+    let items = harmless_items(recipe, settings.harmless_share)?;
     let (harmless, longer) = of_items(&items, settings.harmless_share, requests.len(), &tokenizer, longest)?;
     requests.extend(harmless);
     too_long += longer;

@@ -6,9 +6,9 @@ use vul2safe_range::{Level, Selection};
 use vul2safe_tokens::Tokenizer;
 
 use crate::failure::{Failure, Result};
-use crate::recipe::SuiteKind;
+use crate::recipe::{Recipe, SuiteKind};
 use crate::scoring::{References, Target};
-use crate::stages::Context;
+use crate::stages::derive_seed;
 use crate::stages::prompts::{prompt_ids, request_text};
 
 /// A prompt to sample answers to, with what belongs to it.
@@ -65,19 +65,21 @@ pub fn of_pairs(
 ///
 /// # Errors
 /// A suite that cannot be read, and one without such a task.
-pub fn harmless_items(context: &Context<'_>, share: f64) -> Result<Vec<Item>> {
+pub fn harmless_items(recipe: &Recipe, share: f64) -> Result<Vec<Item>> {
     if share <= 0.0 {
         return Ok(Vec::new());
     }
-    let config = &context.recipe.ppo.harmless;
+    let config = &recipe.ppo.harmless;
     let all = match (config.suite, &config.data) {
         (SuiteKind::Public(format), Some(path)) => format.read(path)?.items,
         _ => {
-            let names =
-                if config.families.is_empty() { &context.recipe.data.families } else { &config.families };
+            let names = if config.families.is_empty() { &recipe.data.families } else { &config.families };
             // Names of the records: those of an evaluation stay unseen.
-            let tasks =
-                Selection::of(names)?.tasks(Level::Train, config.per_family, context.seed("harmless"));
+            let tasks = Selection::of(names)?.tasks(
+                Level::Train,
+                config.per_family,
+                derive_seed(recipe.seed, "harmless"),
+            );
             items_from_tasks(&tasks)
         }
     };
