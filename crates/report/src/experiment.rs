@@ -223,18 +223,19 @@ fn groups(table: &ExperimentTable) -> Vec<Table> {
     }
     ["vulnerable", "functional", "both", "rollouts_to_half", "vulnerable_area"]
         .into_iter()
-        .map(|measure| Table {
-            name: measure.to_owned(),
-            headings: names.iter().map(|name| (*name).to_owned()).collect(),
-            rows: table
-                .arms
-                .iter()
-                .map(|arm| {
-                    let cell = |name: &&str| arm.figure(name, measure).map(|found| estimate(found, measure));
-                    row(arm, names.iter().map(cell).collect())
-                })
-                .filter(|row| row.cells.iter().any(Option::is_some))
-                .collect(),
+        .map(|measure| {
+            // Some are known in some of the groups alone.
+            let known = |name: &&&str| table.arms.iter().any(|arm| arm.figure(name, measure).is_some());
+            let names: Vec<&str> = names.iter().filter(known).copied().collect();
+            let rows = table.arms.iter().map(|arm| {
+                let cell = |name: &&str| arm.figure(name, measure).map(|found| estimate(found, measure));
+                row(arm, names.iter().map(cell).collect())
+            });
+            Table {
+                name: measure.replace('_', " "),
+                headings: names.iter().map(|name| (*name).to_owned()).collect(),
+                rows: rows.filter(|row| row.cells.iter().any(Option::is_some)).collect(),
+            }
         })
         .filter(|table| !table.rows.is_empty())
         .collect()
