@@ -5,13 +5,16 @@
 //! not is shown by `range check`, which turns one place at a time and runs the exploits. A place counts where its weakness is one
 //! that the request invites (one of the record's): others are not looked for.
 
+mod known;
+
 use std::collections::BTreeMap;
 
+use known::share;
 use vul2safe::scoring::{References, findings_of};
 use vul2safe_code::parse;
-use vul2safe_corpus::{RepairPair, Split};
+use vul2safe_corpus::RepairPair;
 use vul2safe_range::{Selection, SitedAnswer};
-use vul2safe_repair::{Decision, OfflineTeacher, RepairConfig, repair};
+use vul2safe_repair::RepairConfig;
 use vul2safe_reward::{Outcome, RewardConfig, Score, Scored, Sign, score_answer};
 
 /// Counts of one family, or of all.
@@ -36,10 +39,6 @@ impl Counts {
         self.secure += other.secure;
         self.secure_found += other.secure_found;
     }
-}
-
-fn share(count: usize, of: usize) -> f64 {
-    count as f64 / of.max(1) as f64
 }
 
 /// Holds the evidence against the places.
@@ -83,31 +82,14 @@ fn compare(pair: &RepairPair, answer: &SitedAnswer, scored: &Scored) -> Counts {
 fn evidence_lies_in_places_of_its_sign() {
     let seed = std::env::var("VUL2SAFE_LANDING_SEED").map_or(21, |seed| seed.parse().expect("a number"));
     let known = Selection::default().records_with_answers(8, seed);
-    let records: Vec<_> = known.iter().map(|known| known.record.clone()).collect();
-    let decisions = repair(
-        &records,
-        &OfflineTeacher,
-        None,
-        &RepairConfig { threshold: 0.5, ..RepairConfig::default() },
-        &|_| {},
-    );
-    let pairs: Vec<(RepairPair, &[SitedAnswer])> = decisions
-        .into_iter()
-        .zip(&known)
-        .filter_map(|(decision, known)| match decision {
-            Decision::Accepted(pair) => {
-                Some((RepairPair { split: Split::Train, ..*pair }, known.answers.as_slice()))
-            }
-            _ => None,
-        })
-        .collect();
+    let pairs = known::pairs(known, &RepairConfig { threshold: 0.5, ..RepairConfig::default() });
     let references = References::new(pairs.iter().map(|(pair, _)| pair), true).expect("patterns");
     let config = RewardConfig::default();
     let mut families: BTreeMap<String, Counts> = BTreeMap::new();
-    for (pair, answers) in &pairs {
+    for (pair, known) in &pairs {
         let reference = references.get(&pair.id).expect("a reference");
         let family = pair.id.trim_start_matches("range-").rsplit_once('-').expect("a name").0.to_owned();
-        for answer in *answers {
+        for answer in &known.answers {
             let parsed = parse(reference.language, &answer.code).expect("parses");
             assert!(parsed.is_clean(), "{}", answer.code);
             let findings = findings_of(&parsed, &reference.cwe);

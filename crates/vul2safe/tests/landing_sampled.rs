@@ -6,9 +6,12 @@
 //! of the other kind, and the exploit tests of that place must then say the opposite, those of other places the same, and the functional
 //! tests must pass both times. Only such places count.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use known::share;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vul2safe::recipe::EvaluationConfig;
@@ -18,11 +21,11 @@ use vul2safe::stages::evaluate::{Request, draw};
 use vul2safe::stages::open_judge;
 use vul2safe::stages::prompts::prompt_ids;
 use vul2safe_code::{Parsed, Span, diff_leaves, parse};
-use vul2safe_corpus::{RepairPair, Split};
+use vul2safe_corpus::RepairPair;
 use vul2safe_judge::{Judge, Submission};
 use vul2safe_model::Placement;
 use vul2safe_range::{KnownRecord, Selection, SitedAnswer};
-use vul2safe_repair::{Decision, OfflineTeacher, RepairConfig, repair};
+use vul2safe_repair::RepairConfig;
 use vul2safe_reward::{Outcome, RewardConfig, Score, Sign, score_answer};
 
 /// Records of other names than any run of the experiment has.
@@ -47,15 +50,7 @@ fn fixture() -> PathBuf {
 fn pairs() -> Vec<(RepairPair, KnownRecord)> {
     let selection = Selection::of(&FAMILIES.map(str::to_owned)).expect("families");
     let known = selection.records_with_answers(RECORDS_PER_FAMILY, SEED);
-    let records: Vec<_> = known.iter().map(|known| known.record.clone()).collect();
-    repair(&records, &OfflineTeacher, None, &RepairConfig::default(), &|_| {})
-        .into_iter()
-        .zip(known)
-        .filter_map(|(decision, known)| match decision {
-            Decision::Accepted(pair) => Some((RepairPair { split: Split::Train, ..*pair }, known)),
-            _ => None,
-        })
-        .collect()
+    known::pairs(known, &RepairConfig::default())
 }
 
 /// A place of an answer as patching showed it.
@@ -294,10 +289,6 @@ fn compare(
         }
     }
     counts
-}
-
-fn share(count: usize, of: usize) -> f64 {
-    count as f64 / of.max(1) as f64
 }
 
 #[test]
