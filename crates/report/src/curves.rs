@@ -57,7 +57,7 @@ const KNOWN: [(&str, &str, &str); 35] = [
     ("tokens", "Tokens", "seen so far"),
     ("tokens_per_second", "Tokens a second", "speed of training"),
     ("seconds_sample", "Seconds sampling", "time to write the answers of an update"),
-    ("seconds_score", "Seconds scoring", "time to judge and reward them"),
+    ("seconds_score", "Seconds scoring", "time to judge and reward them, after the last was sampled"),
     ("seconds_update", "Seconds updating", "time to train on them"),
 ];
 /// So many of them are in plain view.

@@ -1,7 +1,7 @@
 //! The page of an experiment: figures over seeds, differences, curves, what the search tried.
 
 use serde::Serialize;
-use vul2safe_run::{ArmResult, Estimate, ExperimentTable, SeedDifference};
+use vul2safe_run::{ArmResult, CollapsedArm, Estimate, ExperimentTable, SeedDifference};
 
 use crate::chart::{Chart, Series, chart};
 use crate::format;
@@ -56,6 +56,7 @@ pub(crate) struct ExperimentPage {
     charts: Vec<Chart>,
     more: Vec<Chart>,
     search: Vec<SearchRow>,
+    collapsed: Vec<CollapsedArm>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +91,8 @@ struct SearchRow {
     vulnerable: String,
     functional_change: String,
     chosen: bool,
+    /// Development seeds in which it collapsed.
+    collapsed: String,
 }
 
 /// Whether a measure is no share, and so is shown as it is.
@@ -186,8 +189,10 @@ pub(crate) fn page(table: &ExperimentTable) -> ExperimentPage {
                 vulnerable: format::percent(one.vulnerable),
                 functional_change: format::points(one.functional_change),
                 chosen: one.chosen,
+                collapsed: one.collapsed.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
             })
             .collect(),
+        collapsed: table.collapsed.clone(),
     }
 }
 

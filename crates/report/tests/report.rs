@@ -303,7 +303,9 @@ fn the_page_needs_no_network() {
 #[test]
 fn an_experiment_is_drawn_from_its_file_and_none_of_its_texts_is_markup() {
     use std::collections::BTreeMap;
-    use vul2safe_run::{ArmResult, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference};
+    use vul2safe_run::{
+        ArmResult, CollapsedArm, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference,
+    };
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("tokens");
     let run = RunFolder::create_or_resume(&path, "name = \"tokens\"\n", serde_json::json!({})).unwrap();
@@ -347,6 +349,12 @@ fn an_experiment_is_drawn_from_its_file_and_none_of_its_texts_is_markup() {
             vulnerable: 0.2,
             functional_change: 0.03,
             chosen: true,
+            collapsed: vec![],
+        }],
+        collapsed: vec![CollapsedArm {
+            arm: "last<img>".to_owned(),
+            seed: 7,
+            why: "the mean entropy is <b>0</b>".to_owned(),
         }],
     };
     table.write(&run).unwrap();
@@ -354,9 +362,16 @@ fn an_experiment_is_drawn_from_its_file_and_none_of_its_texts_is_markup() {
     let page = render(&path).unwrap();
     assert!(!page.contains("<script>") && !page.contains("last<img>") && !page.contains("<b>rewards</b>"));
     let text = text_of(&page);
-    for words in
-        ["token, less each other", "−10.0", "−15.0 to −5.0", "p 0.008", "lambda = 0.95", "+3.0", "1 h 06 min"]
-    {
+    for words in [
+        "token, less each other",
+        "−10.0",
+        "−15.0 to −5.0",
+        "p 0.008",
+        "lambda = 0.95",
+        "+3.0",
+        "1 h 06 min",
+        "seed 7: the mean entropy",
+    ] {
         assert!(text.contains(words), "`{words}` is missing:\n{text}");
     }
     assert!(page.contains("<polyline"), "the curves are drawn");

@@ -31,6 +31,20 @@ pub struct ExperimentTable {
     pub differences: Vec<SeedDifference>,
     /// What the search on development seeds tried.
     pub search: Vec<SearchedSetting>,
+    /// Arms whose policy collapsed in a run. They are in no figure of that seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collapsed: Vec<CollapsedArm>,
+}
+
+/// An arm that collapsed in one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollapsedArm {
+    /// The arm.
+    pub arm: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// At which update, and by what it was seen.
+    pub why: String,
 }
 
 /// One model over its seeds.
@@ -125,6 +139,9 @@ pub struct SearchedSetting {
     pub functional_change: f64,
     /// Whether it is the one that was taken.
     pub chosen: bool,
+    /// Development seeds in which the policy collapsed; such a setting is not taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collapsed: Vec<u64>,
 }
 
 impl ExperimentTable {

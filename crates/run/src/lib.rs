@@ -50,7 +50,8 @@ pub use data::{DataSection, DataSummary, read_data_summary};
 pub use error::RunError;
 pub use evaluation::{Comparison, EvaluationRow, EvaluationTable, Rate, read_evaluation};
 pub use experiment::{
-    ArmResult, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference, read_experiment,
+    ArmResult, CollapsedArm, CurvePoint, Estimate, ExperimentTable, SearchedSetting, SeedDifference,
+    read_experiment,
 };
 pub use fingerprint::{fingerprint, machine};
 pub use folder::{RunFolder, read_configuration, read_environment};

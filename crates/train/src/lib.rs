@@ -3,8 +3,8 @@
 //! The losses and advantages are pure functions over slices ([`math`]) that return their own gradients; the tape only
 //! carries these from the log-probs to the parameters. [`AdamW`] works in place on the parameters.
 //!
-//! The crate refuses to know what a reward means, what code is and how an answer is judged: the scorer of [`ppo()`] is a
-//! closure, and so is everything that watches a training. It does not decode ids and does not evaluate.
+//! The crate refuses to know what a reward means, what code is and how an answer is judged: the [`Scorer`] of [`ppo()`] is
+//! the caller's, and so is everything that watches a training. It does not decode ids and does not evaluate.
 //!
 //! ```
 //! use vul2safe_train::math::{PolicyClip, PolicyTokens, gae, policy_loss};
@@ -41,7 +41,7 @@ pub use error::{CallbackError, TrainError};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use ppo::{
     AdvantageKind, Control, KlConfig, KlPlacement, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary,
-    Rollout, ValueConfig, ValueStart, ppo, ppo_from, update_on,
+    Rollout, Scorer, ValueConfig, ValueStart, ppo, ppo_from, update_on,
 };
 pub use preference::{Preference, PreferenceConfig, prefer};
 pub use supervised::{

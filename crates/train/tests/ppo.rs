@@ -8,7 +8,7 @@ use vul2safe_model::Model;
 use vul2safe_reward::{Score, Scored};
 use vul2safe_train::{
     Control, KlConfig, KlPlacement, OptimizerConfig, PpoConfig, PpoPrompt, PpoState, Rollout, Schedule,
-    TrainError, ValueConfig, math::KlEstimator, ppo, ppo_from, update_on,
+    Scorer, TrainError, ValueConfig, math::KlEstimator, ppo, ppo_from, update_on,
 };
 
 fn scored(rewards: Vec<f32>) -> Score {
@@ -227,11 +227,50 @@ fn unscored_answers_are_left_out_and_too_many_are_an_error() {
     assert_eq!(tiny::weights(&actor), before);
 }
 
+/// Notes what it is told of while answers are sampled.
+#[derive(Default)]
+struct Early {
+    begun: Vec<(usize, Rollout)>,
+    updates: usize,
+}
+
+impl Scorer for Early {
+    fn begin(&mut self, place: usize, rollout: &Rollout) {
+        self.begun.push((place, rollout.clone()));
+    }
+
+    fn finish(&mut self, rollouts: &[Rollout]) -> Vec<Score> {
+        let places: Vec<usize> = self.begun.iter().map(|(place, _)| *place).collect();
+        assert!(!places.is_sorted(), "short answers come before those that were begun earlier: {places:?}");
+        self.begun.sort_by_key(|(place, _)| *place);
+        let told: Vec<Rollout> = std::mem::take(&mut self.begun).into_iter().map(|(_, told)| told).collect();
+        assert_eq!(told, rollouts, "every answer once, as it is in the end");
+        self.updates += 1;
+        by_id(rollouts)
+    }
+}
+
+#[test]
+fn a_scorer_can_begin_while_others_are_sampled_and_changes_nothing_by_it() {
+    let after = |scorer: &mut dyn Scorer| {
+        let (actor, reference) = (tiny::model(3), tiny::model(3));
+        // A few of the 260 ids end an answer, so that answers differ in length.
+        let config = PpoConfig { stop_ids: (0..12).collect(), ..config() };
+        ppo(&actor, &reference, &prompts(), &config, scorer, &mut |_| Ok(Control::Continue)).unwrap();
+        tiny::weights(&actor)
+    };
+    let mut early = Early::default();
+    assert_eq!(after(&mut early), after(&mut by_id));
+    assert!(early.updates > 0);
+}
+
 #[test]
 fn wrong_scores_are_refused_before_anything_moves() {
     let (actor, reference) = (tiny::model(3), tiny::model(3));
     let go = |scorer: &mut dyn FnMut(&[Rollout]) -> Vec<Score>| {
-        ppo(&actor, &reference, &prompts(), &config(), scorer, &mut |_| Ok(Control::Continue)).unwrap_err()
+        let mut scorer = |rollouts: &[Rollout]| scorer(rollouts);
+        ppo(&actor, &reference, &prompts(), &config(), &mut scorer, &mut |_| Ok(Control::Continue))
+            .unwrap_err()
     };
     let error = go(&mut |rollouts| by_id(&rollouts[1..]));
     assert!(

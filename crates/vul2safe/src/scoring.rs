@@ -2,8 +2,9 @@
 //!
 //! Exploit tests are never run here. They are the oracle of evaluation and no part of the reward.
 
+mod queue;
+
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use rayon::prelude::*;
 use vul2safe_code::{Cwe, Language, Parsed, Severity, parse};
@@ -12,6 +13,7 @@ use vul2safe_evaluate::{Item, assemble};
 use vul2safe_judge::{Judge, Submission, TestResult, TestStyle, Verdict, extract_code};
 use vul2safe_reward::{Finding, Outcome, Patterns, RewardConfig, Score, score_answer, score_parsed};
 
+pub use self::queue::{Queue, ScoredAnswer, with_queue};
 use crate::failure::Result;
 
 /// What an answer is scored against.
@@ -170,33 +172,15 @@ pub struct Judged {
 
 /// Scores `answers`, each against its reference, in parallel; order is kept.
 pub fn score_all(answers: &[(&AnswerText, &Reference)], judge: &Judge, config: &RewardConfig) -> Vec<Judged> {
-    let answers: Vec<(&AnswerText, Target<'_>)> =
-        answers.iter().map(|(answer, reference)| (*answer, Target::Pair(reference))).collect();
-    score_until(&answers, judge, config, None)
+    answers.par_iter().map(|(answer, reference)| score_one(answer, reference, judge, config)).collect()
 }
 
-/// As [`score_all`]; what has not been begun at the deadline comes back unscored. An answer that is in work then has the deadlines of
-/// its tests alone.
-pub fn score_until(
-    answers: &[(&AnswerText, Target<'_>)],
-    judge: &Judge,
-    config: &RewardConfig,
-    deadline: Option<Instant>,
-) -> Vec<Judged> {
-    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    answers
-        .par_iter()
-        .map(|(answer, target)| {
-            if is_over() {
-                let why = "its update's scoring ran out of time (`ppo.scoring_seconds`)".to_owned();
-                return Judged { score: Score::Unscored { why }, functional: None };
-            }
-            match target {
-                Target::Pair(reference) => score_one(answer, reference, judge, config),
-                Target::Harmless(item) => score_harmless(answer, item, judge, config),
-            }
-        })
-        .collect()
+/// Scores one answer.
+fn score_target(answer: &AnswerText, target: &Target<'_>, judge: &Judge, config: &RewardConfig) -> Judged {
+    match target {
+        Target::Pair(reference) => score_one(answer, reference, judge, config),
+        Target::Harmless(item) => score_harmless(answer, item, judge, config),
+    }
 }
 
 fn score_one(answer: &AnswerText, reference: &Reference, judge: &Judge, config: &RewardConfig) -> Judged {
@@ -360,32 +344,6 @@ mod tests {
             "{:?}",
             scored.reasons
         );
-    }
-
-    #[test]
-    fn what_is_not_begun_in_time_is_unscored_and_never_a_zero() {
-        let judge = crate::stages::open_judge(true).expect("a judge");
-        let reference = Reference {
-            language: Language::Python,
-            cwe: Vec::new(),
-            patterns: Patterns::related_only(&[]).expect("nothing to parse"),
-            tests: None,
-        };
-        let text = "def f(x):\n    return x\n".to_owned();
-        let answer = AnswerText { tokens: vec![(0, text.len())], text, finished: true };
-        let answers = vec![(&answer, Target::Pair(&reference)); 5];
-        let config = RewardConfig::default();
-        let late = score_until(&answers, &judge, &config, Some(Instant::now()));
-        let unscored =
-            |one: &Judged| matches!(&one.score, Score::Unscored { why } if why.contains("scoring_seconds"));
-        assert!(late.len() == 5 && late.iter().all(unscored));
-        let early = score_until(
-            &answers,
-            &judge,
-            &config,
-            Some(Instant::now() + std::time::Duration::from_secs(600)),
-        );
-        assert!(early.iter().all(|one| matches!(one.score, Score::Scored(_))));
     }
 
     #[test]

@@ -132,6 +132,55 @@ fn an_experiment_survives_kills_and_says_what_came_out() {
 }
 
 #[test]
+fn an_arm_that_collapses_costs_no_other_arm_and_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // Every policy counts as collapsed below so high an entropy: one arm of the runs, one setting of the search.
+    let arm = "[arms.last]\n";
+    let wreck = "[arms.wreck]\nseeds = 2\ntraining = { minimum_entropy = 100.0 }\n\n[arms.last]\n";
+    let setting = "{ training = { optimizer = { learning_rate = 3e-4 } } }";
+    let hopeless = "{ training = { minimum_entropy = 100.0 } }";
+    assert!(RECIPE.contains(arm) && RECIPE.contains(setting));
+    let recipe = RECIPE.replace(arm, wreck).replace(setting, hopeless);
+    fs::write(at.join("small.toml"), &recipe).expect("written");
+    succeeded(&vul2safe(at, &arguments("out", &[])));
+    let text = fs::read_to_string(at.join("out/experiment.json")).expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    let arms: Vec<&str> =
+        figures["arms"].as_array().expect("arms").iter().filter_map(|arm| arm["arm"].as_str()).collect();
+    assert_eq!(arms, ["base", "sft", "last", "no-positives", "token"], "the wreck is in no figure");
+    let collapsed = figures["collapsed"].as_array().expect("the wrecks");
+    assert_eq!(collapsed.len(), 2, "one in each of its seeds: {collapsed:?}");
+    assert!(collapsed.iter().all(|one| one["arm"] == "wreck"));
+    assert!(collapsed[0]["why"].as_str().is_some_and(|why| why.contains("update 0")), "{collapsed:?}");
+    let tried = figures["search"].as_array().expect("a search");
+    for one in tried {
+        let hopeless = one["setting"].as_str().is_some_and(|setting| setting.contains("entropy"));
+        assert_eq!(one["chosen"] == true, !hopeless, "{one}");
+        assert_eq!(one["collapsed"].as_array().is_some(), hopeless, "{one}");
+    }
+    let page = fs::read_to_string(at.join("out/report.html")).expect("a page");
+    assert!(page.contains("Collapsed") && page.contains("wreck, seed 1"));
+
+    // Outside an experiment the run stops and says why.
+    let alone = recipe.split("[experiment]").next().expect("the recipe before it");
+    fs::write(
+        at.join("alone.toml"),
+        alone.replace("tuned_as = \"token\"\nseeds = 2\n", "").replace("seeds = 2\n", ""),
+    )
+    .expect("written");
+    refused(&vul2safe(at, &tiny_run("alone.toml", "alone", &[])), &["wreck", "entropy"]);
+
+    // With nothing but hopeless settings there is nothing to take.
+    let none = recipe.replace("{ training = { optimizer = { learning_rate = 1e-4 } } }", hopeless);
+    fs::write(at.join("none.toml"), none).expect("written");
+    refused(
+        &vul2safe(at, &tiny_run("none.toml", "none", &[])),
+        &["collapsed with every setting", "learning rates"],
+    );
+}
+
+#[test]
 fn slips_in_an_experiment_are_named_before_anything_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();

@@ -1,6 +1,7 @@
 //! PPO with one reward a token.
 //!
-//! Each update samples answers from the actor, has them scored by the caller's closure, and takes a few optimiser steps.
+//! Each update samples answers from the actor, has them scored by the caller's [`Scorer`] (which is told of each answer while others
+//! are still being sampled), and takes a few optimiser steps.
 //! The same code serves every arm: what differs is where the scorer puts its rewards and which λ the configuration names
 //! (0.95 for rewards on their tokens, 1 for one number on the last token).
 //!
@@ -46,13 +47,14 @@
 //! | `steps` | optimiser steps taken |
 //! | `stopped_early` | 1 if `target_kl` cut the update short |
 //! | `sampling_difference` | mean distance between the sampler's log-probs and the training path's, nats |
-//! | `seconds_sample`, `seconds_score`, `seconds_update` | wall-clock time |
+//! | `seconds_sample`, `seconds_score`, `seconds_update` | wall-clock time; of scoring what comes after the last answer is sampled |
 //! | `seconds_old`, `seconds_reference` | the part of `seconds_update` for the log-probs of the sampling policy (with the values) and of the reference |
 
 mod classes;
 mod config;
 mod experience;
 mod sample;
+mod scorer;
 mod state;
 mod update;
 mod value_head;
@@ -64,6 +66,7 @@ use vul2safe_model::Model;
 use vul2safe_reward::{Cheat, Evidence, Origin, Score, Scored};
 
 pub use config::{AdvantageKind, KlConfig, KlPlacement, PpoConfig, ValueConfig, ValueStart};
+pub use scorer::Scorer;
 pub use state::PpoState;
 
 use self::{
@@ -149,8 +152,6 @@ pub struct PpoSummary {
     pub seconds: f64,
 }
 
-/// Scores the answers of an update, in order, one score an answer.
-pub type Scorer<'a> = dyn FnMut(&[Rollout]) -> Vec<Score> + 'a;
 /// Sees each update; an error ends the run and is passed on.
 pub type Observer<'a> = dyn FnMut(PpoEvent<'_>) -> Result<Control, CallbackError> + 'a;
 
@@ -166,7 +167,7 @@ pub fn ppo(
     reference: &Model,
     prompts: &[PpoPrompt],
     config: &PpoConfig,
-    scorer: &mut Scorer<'_>,
+    scorer: &mut dyn Scorer,
     observer: &mut Observer<'_>,
 ) -> Result<PpoSummary, TrainError> {
     config.check()?;
@@ -184,7 +185,7 @@ pub fn ppo_from(
     reference: &Model,
     prompts: &[PpoPrompt],
     config: &PpoConfig,
-    scorer: &mut Scorer<'_>,
+    scorer: &mut dyn Scorer,
     observer: &mut Observer<'_>,
 ) -> Result<PpoSummary, TrainError> {
     config.check()?;
@@ -196,12 +197,13 @@ pub fn ppo_from(
         let update = state.update;
         let begun = Instant::now();
         let chosen = sample::choose(prompts.len(), config, update);
-        let rollouts = sample::sample(actor, prompts, &chosen, config, update)?;
+        let mut begin = |place: usize, rollout: &Rollout| scorer.begin(place, rollout);
+        let rollouts = sample::sample(actor, prompts, &chosen, config, update, &mut begin)?;
         vul2safe_model::give_freed_memory_back();
         let seconds_sample = begun.elapsed().as_secs_f64();
 
         let begun = Instant::now();
-        let scores = scorer(&rollouts);
+        let scores = scorer.finish(&rollouts);
         let seconds_score = begun.elapsed().as_secs_f64();
 
         last = update_on(state, actor, reference, &rollouts, &scores, config)?;

@@ -1,6 +1,8 @@
 //! Which prompts an update draws, and the answers to them.
 
-use vul2safe_model::{Finish, Model, SamplingOptions};
+use std::ops::ControlFlow;
+
+use vul2safe_model::{Event, Finish, GenerateOptions, Model, SamplingOptions};
 
 use super::{PpoPrompt, Rollout, config::PpoConfig};
 use crate::{
@@ -26,13 +28,15 @@ pub(super) fn choose(count: usize, config: &PpoConfig, update: u64) -> Vec<usize
         .collect()
 }
 
-/// Samples an answer to each chosen prompt at temperature 1 from the whole distribution.
+/// Samples an answer to each chosen prompt at temperature 1 from the whole distribution, and tells `complete` of each as soon as it is
+/// there, with its place among the chosen.
 pub(super) fn sample(
     actor: &Model,
     prompts: &[PpoPrompt],
     chosen: &[usize],
     config: &PpoConfig,
     update: u64,
+    complete: &mut dyn FnMut(usize, &Rollout),
 ) -> Result<Vec<Rollout>, TrainError> {
     let ids: Vec<Vec<u32>> = chosen.iter().map(|&prompt| prompts[prompt].ids.clone()).collect();
     let options: Vec<SamplingOptions> = (0..chosen.len() as u64)
@@ -46,18 +50,31 @@ pub(super) fn sample(
             ..SamplingOptions::default()
         })
         .collect();
-    let answers = actor.generate(&ids, &options)?;
-    Ok(chosen
+    let mut rollouts: Vec<Rollout> = chosen
         .iter()
-        .zip(ids)
-        .zip(answers)
-        .map(|((&prompt, mut ids), answer)| {
-            let prompt_length = ids.len();
-            ids.extend(&answer.ids);
-            let finished = matches!(answer.finished, Finish::Stop);
-            Rollout { prompt, ids, prompt_length, log_probs: answer.log_probs, finished }
+        .zip(&ids)
+        .map(|(&prompt, ids)| Rollout {
+            prompt,
+            ids: ids.clone(),
+            prompt_length: ids.len(),
+            log_probs: Vec::new(),
+            finished: false,
         })
-        .collect())
+        .collect();
+    actor.generate_stream(&ids, &options, GenerateOptions::default(), &mut |event| {
+        match event {
+            Event::Token { request, id, log_prob } => {
+                rollouts[request].ids.push(id);
+                rollouts[request].log_probs.push(log_prob);
+            }
+            Event::Finished { request, finish } => {
+                rollouts[request].finished = finish == Finish::Stop;
+                complete(request, &rollouts[request]);
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(rollouts)
 }
 
 #[cfg(test)]

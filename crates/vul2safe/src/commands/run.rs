@@ -41,6 +41,7 @@ fn carry_out(
         allow_unprotected: session.allow_unprotected,
         until: Until::Report,
         ignore_memory_estimate,
+        keep_going: false,
     };
     let folder = match &recipe.experiment {
         None => run_recipe(recipe, &options, &session.progress)?,

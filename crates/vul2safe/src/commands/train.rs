@@ -37,6 +37,7 @@ pub(super) fn run(session: &Session, arguments: &TrainArguments) -> Result<()> {
         allow_unprotected: session.allow_unprotected,
         until,
         ignore_memory_estimate: arguments.ignore_memory_estimate,
+        keep_going: false,
     };
     let names: Vec<String> = match arguments.method {
         Method::Sft => vec!["sft".to_owned()],

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vul2safe_evaluate::{Curve, over_seeds, sign_flips_of_seeds};
 use vul2safe_run::{
-    ArmResult, CurvePoint, Estimate, ExperimentTable, MetricLine, RunFolder, SeedDifference, read_metrics,
+    ArmResult, CollapsedArm, CurvePoint, Estimate, ExperimentTable, MetricLine, RunFolder, SeedDifference,
+    read_metrics,
 };
 
 use super::figures::{curve, points};
@@ -13,7 +14,7 @@ use super::groups::{evaluation, family_groups, read_answers, while_training};
 use super::search::Found;
 use crate::failure::Result;
 use crate::recipe::{ArmMethod, ExperimentConfig, Recipe};
-use crate::stages::arm::ValidationPoint;
+use crate::stages::arm::{ValidationPoint, collapsed};
 
 /// Measures with what they mean, in the order in which they are shown.
 pub(super) const MEASURES: [(&str, &str); 14] = [
@@ -33,7 +34,7 @@ pub(super) const MEASURES: [(&str, &str); 14] = [
     ("both", "functional and no attack worked (secure-pass@1)"),
     ("unparsable", "answers that do not parse"),
     ("kl", "divergence from the SFT model at the end, nats an answer"),
-    ("scoring_share", "share of the time of an update that scoring took"),
+    ("scoring_share", "share of the time of an update in which scores were waited for"),
 ];
 /// Groups whose differences are computed for every measure; for the others only these two.
 const WHOLE: [&str; 3] = ["all", "harmless", "training"];
@@ -79,17 +80,23 @@ pub(super) fn analyse(
     let mut models: BTreeMap<String, Collected> =
         names.iter().map(|name| (name.clone(), Collected::default())).collect();
     let mut answers = Vec::new();
+    let mut wrecks = Vec::new();
     for (name, run) in runs {
         let path = folder.file(name);
         let metrics = read_metrics(&path)?;
+        let journal = RunFolder::open(&path)?;
+        let mut sound = run.clone();
         for (arm, config) in &run.arms {
-            if config.method == ArmMethod::Ppo
+            if let Some(why) = collapsed(&journal, arm) {
+                sound.arms.remove(arm);
+                wrecks.push(CollapsedArm { arm: arm.clone(), seed: run.seed, why });
+            } else if config.method == ArmMethod::Ppo
                 && let Some(collected) = models.get_mut(arm)
             {
                 training(collected, run.seed, &points(&path, arm)?, &metrics, arm);
             }
         }
-        answers.push(read_answers(run, &path)?);
+        answers.push(read_answers(&sound, &path)?);
     }
     let groups = family_groups(&answers)?;
     evaluation(&mut models, &answers, &groups)?;
@@ -128,6 +135,7 @@ pub(super) fn analyse(
         arms,
         differences: all,
         search: found.tried.clone(),
+        collapsed: wrecks,
     })
 }
 

@@ -36,6 +36,9 @@ pub(super) fn is_share(measure: &str) -> bool {
     !["rollouts_to_half", "kl"].contains(&measure)
 }
 
+/// What stands above the arms that collapsed.
+const COLLAPSED: &str = "\n\ncollapsed, and so in no figure of that seed";
+
 /// The main rows as text.
 pub fn render_experiment(table: &ExperimentTable) -> String {
     const COLUMNS: [(&str, &str); 9] = [
@@ -100,6 +103,10 @@ pub fn render_experiment(table: &ExperimentTable) -> String {
                 text.push_str(&format!(" {cell:>28}"));
             }
         }
+    }
+    for one in &table.collapsed {
+        let title = if text.contains(COLLAPSED) { "" } else { COLLAPSED };
+        text.push_str(&format!("{title}\n{}, seed {}: {}", one.arm, one.seed, one.why));
     }
     text
 }

@@ -164,6 +164,7 @@ impl Driver<'_> {
             until: run.until,
             // Looked at for all of them together.
             ignore_memory_estimate: true,
+            keep_going: true,
             ..self.options.clone()
         };
         let progress = self.progress.part(&run.name);

@@ -12,6 +12,7 @@ use super::figures::{curve, points};
 use crate::failure::{Failure, Result, read_text};
 use crate::recipe::{ArmConfig, Recipe, SearchConfig};
 use crate::stages::Until;
+use crate::stages::arm::collapsed;
 
 /// What the search found, in the experiment's folder.
 const FILE: &str = "search.json";
@@ -82,15 +83,22 @@ pub(super) fn runs(recipe: &Recipe, search: &SearchConfig) -> Result<Vec<Run>> {
         .collect()
 }
 
-/// Takes for each arm the setting with the highest mean secure-pass@1 over the training, the first of equals.
+/// Takes for each arm the setting with the highest mean secure-pass@1 over the training, the first of equals; none with which its
+/// policy collapsed in a seed.
 pub(super) fn choose(recipe: &Recipe, search: &SearchConfig, folder: &RunFolder) -> Result<Value> {
     let mut found = Found { settings: search.settings.clone(), ..Found::default() };
     for name in &search.arms {
         let first = found.tried.len();
         for (index, setting) in search.settings.iter().enumerate() {
             let mut means = [Vec::new(), Vec::new(), Vec::new()];
-            for seed in &search.seeds {
-                let points = points(&folder.file(&format!("search-{seed}")), &trial(name, index))?;
+            let mut collapsed_in = Vec::new();
+            for &seed in &search.seeds {
+                let path = folder.file(&format!("search-{seed}"));
+                if collapsed(&RunFolder::open(&path)?, &trial(name, index)).is_some() {
+                    collapsed_in.push(seed);
+                    continue;
+                }
+                let points = points(&path, &trial(name, index))?;
                 means[0].extend(curve(&points, "both").map(|curve| curve.mean()));
                 means[1].extend(curve(&points, "vulnerable").map(|curve| curve.mean()));
                 means[2].extend(
@@ -99,7 +107,7 @@ pub(super) fn choose(recipe: &Recipe, search: &SearchConfig, folder: &RunFolder)
             }
             let [both, vulnerable, functional_change] =
                 means.map(|values| over_seeds(&values).map_or(f64::NAN, |(mean, _)| mean));
-            if both.is_nan() {
+            if both.is_nan() && collapsed_in.is_empty() {
                 let problem = format!("the search has no secure-pass@1 of `{name}` to choose by");
                 return Err(Failure::user(problem)
                     .with_hint("the suite of `[evaluation]` must have functional and exploit tests"));
@@ -113,15 +121,20 @@ pub(super) fn choose(recipe: &Recipe, search: &SearchConfig, folder: &RunFolder)
                 vulnerable,
                 functional_change,
                 chosen: false,
+                collapsed: collapsed_in,
             });
         }
         let tried = &mut found.tried[first..];
-        let best =
-            (0..tried.len()).rev().max_by(|&one, &other| tried[one].both.total_cmp(&tried[other].both));
-        if let Some(best) = best {
-            tried[best].chosen = true;
-            found.taken.insert(name.clone(), best);
-        }
+        let best = (0..tried.len())
+            .rev()
+            .filter(|&index| tried[index].collapsed.is_empty())
+            .max_by(|&one, &other| tried[one].both.total_cmp(&tried[other].both));
+        let Some(best) = best else {
+            return Err(Failure::user(format!("`{name}` collapsed with every setting of the search"))
+                .with_hint("add settings with lower learning rates or higher KL coefficients"));
+        };
+        tried[best].chosen = true;
+        found.taken.insert(name.clone(), best);
     }
     let bytes = serde_json::to_vec_pretty(&found)
         .map_err(|error| Failure::program(format!("the search cannot be written as JSON: {error}")))?;

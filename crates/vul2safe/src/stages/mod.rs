@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub progress: &'a Progress,
     /// Judges answers; starts the sandbox on first use.
     pub judge: Judge,
+    /// As in [`RunOptions::keep_going`].
+    pub keep_going: bool,
 }
 
 /// How a run is carried out, apart from its recipe.
@@ -49,6 +51,9 @@ pub struct RunOptions {
     pub until: Until,
     /// Run even where the estimate says that the memory will not do.
     pub ignore_memory_estimate: bool,
+    /// Where the policy of an arm collapses, leave this arm out and go on with the others instead of stopping: one arm in one seed
+    /// must not cost an experiment. The journal keeps the reason.
+    pub keep_going: bool,
 }
 
 /// What a model is opened for.
@@ -91,7 +96,7 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     if let Some(device) = device {
         progress.say(&format!("computing on {}: {}", recipe.device, device.name));
     }
-    let context = Context { recipe, run: &run, progress, judge };
+    let context = Context { recipe, run: &run, progress, judge, keep_going: options.keep_going };
 
     context.stage("import", "reading vulnerability records", import::run)?;
     context.stage("build", "Vul2Safe: repair, verify, write implicit prompts", build::run)?;
@@ -106,7 +111,9 @@ pub fn run_recipe(recipe: &Recipe, options: &RunOptions, progress: &Progress) ->
     }
     for name in recipe.arms.keys() {
         context.stage(name, &format!("arm `{name}`"), |context| arm::run(context, name))?;
-        arm::forget_training(&context, name)?;
+        if arm::collapsed(&run, name).is_none() {
+            arm::forget_training(&context, name)?;
+        }
     }
     if options.until == Until::Arms {
         return Ok(out);
@@ -219,10 +226,11 @@ impl Context<'_> {
         }
     }
 
-    /// Models in the order of the table: base, SFT, then the arms.
+    /// Models in the order of the table: base, SFT, then the arms, without those that collapsed.
     pub fn models(&self) -> Vec<String> {
         let start = if self.recipe.sft.enabled { &["base", "sft"][..] } else { &["base"][..] };
-        start.iter().map(|&name| name.to_owned()).chain(self.recipe.arms.keys().cloned()).collect()
+        let arms = self.recipe.arms.keys().filter(|name| arm::collapsed(self.run, name).is_none());
+        start.iter().map(|&name| name.to_owned()).chain(arms.cloned()).collect()
     }
 
     /// The model that every arm starts from.

@@ -8,6 +8,7 @@ mod supervised;
 mod validation;
 
 use serde_json::Value;
+use vul2safe_run::RunFolder;
 use vul2safe_train::PpoState;
 
 pub use validation::{ValidationPoint, family, of_family, validation_file};
@@ -15,6 +16,9 @@ pub use validation::{ValidationPoint, family, of_family, validation_file};
 use super::Context;
 use crate::failure::Result;
 use crate::recipe::{ArmMethod, Recipe};
+
+/// The key of a journal's entry that says why an arm collapsed.
+const COLLAPSED: &str = "collapsed";
 
 /// The stage of the arm `name`.
 pub fn run(context: &Context<'_>, name: &str) -> Result<Value> {
@@ -37,6 +41,11 @@ pub fn check_requests(recipe: &Recipe) -> Result<()> {
         requests::harmless_items(recipe, share).map_err(|failure| failure.at(format!("[arms.{name}]")))?;
     }
     Ok(())
+}
+
+/// Why the policy of the arm `name` collapsed, where it did and the run went on without it.
+pub fn collapsed(run: &RunFolder, name: &str) -> Option<String> {
+    Some(run.finished(name)?.summary.get(COLLAPSED)?.as_str()?.to_owned())
 }
 
 /// Removes what the finished arm `name` no longer needs to continue from. Only once the journal has it as finished:

@@ -1,23 +1,26 @@
 //! PPO and GRPO arms.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vul2safe_corpus::{RepairPair, read_primevul_plus};
-use vul2safe_reward::{RewardConfig, Score, apply_control};
+use vul2safe_reward::{Control as RewardControl, RewardConfig, Score, apply_control};
 use vul2safe_run::{Sample, write_samples};
+use vul2safe_tokens::Tokenizer;
 use vul2safe_train::{
-    CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, ppo_from,
+    CallbackError, Control, PpoConfig, PpoEvent, PpoPrompt, PpoState, PpoSummary, Rollout, Scorer,
+    TrainError, ppo_from,
 };
 
+use super::COLLAPSED;
 use super::data::{start, training_pairs};
 use super::requests::{Request, harmless_items, of_items, of_pairs};
 use super::validation::Validation;
 use crate::failure::Result;
 use crate::recipe::{ArmConfig, ArmSettings};
-use crate::scoring::{AnswerText, Judged, References, Target, score_until};
+use crate::scoring::{AnswerText, Queue, References, Target, with_queue};
 use crate::stages::base::save_model;
 use crate::stages::evaluate::{Outcomes, make_sample};
 use crate::stages::prompts::answer_text;
@@ -83,35 +86,13 @@ pub(super) fn run(
         validation.measure(&actor, &tokenizer, 0, 0)?;
     }
     // Written by the scorer, read by the observer right after it.
-    let functional: RefCell<Vec<Option<bool>>> = RefCell::default();
-    let of_harmless: Cell<Option<f64>> = Cell::default();
-    let mut scored_updates = state.update();
-    let mut score = |rollouts: &[Rollout]| -> Vec<Score> {
-        let answers: Vec<AnswerText> = rollouts
-            .iter()
-            .map(|rollout| answer_text(&tokenizer, rollout.response(), rollout.finished))
-            .collect();
-        let judged = score_rollouts(&answers, rollouts, &targets, context, &reward);
-        functional.replace(judged.iter().map(|one| one.functional).collect());
-        of_harmless.set(harmless_functional(&judged, rollouts, &targets));
-        let mut scores: Vec<Score> = judged.into_iter().map(|one| one.score).collect();
-        // What is moved about is the evidence of one update; a resumed run draws the same.
-        let seed = derive_seed(context.seed("control"), &scored_updates.to_string());
-        scored_updates += 1;
-        let codes: Vec<AnswerText> = answers
-            .into_iter()
-            .zip(rollouts)
-            .map(|(answer, rollout)| answer.code(targets[rollout.prompt].language()).unwrap_or(answer))
-            .collect();
-        let texts: Vec<(&[(usize, usize)], &str)> =
-            codes.iter().map(|code| (code.tokens.as_slice(), code.text.as_str())).collect();
-        apply_control(arm.control, &texts, &mut scores, &reward, seed);
-        scores
-    };
+    let judged: RefCell<LastJudged> = RefCell::default();
+    let first = state.update();
     let mut observe = |event: PpoEvent<'_>| -> std::result::Result<Control, CallbackError> {
         let done = event.update + 1;
         let mut values = event.metrics.to_vec();
-        values.extend(of_harmless.get().map(|share| ("harmless_functional", share)));
+        values.push(("seconds_score_answers", judged.borrow().seconds));
+        values.extend(judged.borrow().harmless_functional.map(|share| ("harmless_functional", share)));
         if validation.is_due(done, event.updates) {
             let rollouts = event.state.rollouts();
             values.extend(validation.measure(event.actor, &tokenizer, done, rollouts)?);
@@ -125,7 +106,7 @@ pub(super) fn run(
             let samples: Vec<Sample> = rollouts
                 .iter()
                 .zip(scores)
-                .zip(functional.borrow().iter())
+                .zip(judged.borrow().functional.iter())
                 .take(recipe.ppo.samples)
                 .map(|((rollout, score), &functional)| {
                     let request = &requests[rollout.prompt];
@@ -150,7 +131,29 @@ pub(super) fn run(
         }
         Ok(Control::Continue)
     };
-    let summary = ppo_from(&mut state, &actor, &reference, &prompts, &config, &mut score, &mut observe)?;
+    let outcome = with_queue(&context.judge, &reward, |queue| {
+        let (tokenizer, targets, judged) = (&tokenizer, targets.as_slice(), &judged);
+        let mut scorer = ArmScorer {
+            context,
+            tokenizer,
+            targets,
+            control: arm.control,
+            reward: &reward,
+            update: first,
+            queue,
+            judged,
+        };
+        ppo_from(&mut state, &actor, &reference, &prompts, &config, &mut scorer, &mut observe)
+    })?;
+    let summary = match outcome {
+        Err(error) if context.keep_going && is_collapse(&error) => {
+            // What came before it stays: the last good checkpoint, metrics, samples.
+            let why = error.to_string();
+            context.progress.say(&format!("  left out of the figures: {why}"));
+            return Ok(json!({ "line": format!("collapsed: {why}"), COLLAPSED: why }));
+        }
+        outcome => outcome?,
+    };
     let folder = context.model_folder(name);
     match (recipe.ppo.validation.take_best, validation.best()) {
         (true, Some(best)) if best.update < state.update() => {
@@ -163,32 +166,89 @@ pub(super) fn run(
     describe(context, &summary, &requests, too_long, &references)
 }
 
+/// Whether training stopped because of what became of the policy, not because of the machine or the settings.
+fn is_collapse(error: &TrainError) -> bool {
+    matches!(error, TrainError::Collapsed { .. } | TrainError::Diverged { .. } | TrainError::NotFinite { .. })
+}
+
 /// Where an arm in training is kept to continue from.
 pub(super) fn training_checkpoint(context: &Context<'_>, name: &str) -> PathBuf {
     context.run.file(&format!("checkpoints/{name}-training"))
 }
 
-fn score_rollouts(
-    answers: &[AnswerText],
-    rollouts: &[Rollout],
-    targets: &[Target<'_>],
-    context: &Context<'_>,
-    reward: &RewardConfig,
-) -> Vec<Judged> {
-    let answers: Vec<(&AnswerText, Target<'_>)> =
-        answers.iter().zip(rollouts).map(|(answer, rollout)| (answer, targets[rollout.prompt])).collect();
-    let seconds = context.recipe.ppo.scoring_seconds;
-    let deadline = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
-    score_until(&answers, &context.judge, reward, deadline)
+/// What the last update's scoring told beside the scores.
+#[derive(Default)]
+struct LastJudged {
+    /// Of each answer: what its functional tests said.
+    functional: Vec<Option<bool>>,
+    /// Of the answers to harmless requests: the share whose tests pass.
+    harmless_functional: Option<f64>,
+    /// Seconds that scoring took, summed over the answers.
+    seconds: f64,
+}
+
+/// Scores the answers of an arm, each from the moment at which the sampler has finished it.
+struct ArmScorer<'a, 'q, 'scope> {
+    context: &'scope Context<'scope>,
+    tokenizer: &'scope Tokenizer,
+    /// By prompt.
+    targets: &'scope [Target<'scope>],
+    control: RewardControl,
+    reward: &'scope RewardConfig,
+    /// The update that is scored next.
+    update: u64,
+    queue: &'a mut Queue<'q, 'scope>,
+    judged: &'a RefCell<LastJudged>,
+}
+
+impl Scorer for ArmScorer<'_, '_, '_> {
+    fn begin(&mut self, place: usize, rollout: &Rollout) {
+        let (ids, finished, tokenizer) = (rollout.response().to_vec(), rollout.finished, self.tokenizer);
+        self.queue.submit(
+            place,
+            move || answer_text(tokenizer, &ids, finished),
+            self.targets[rollout.prompt],
+        );
+    }
+
+    fn finish(&mut self, rollouts: &[Rollout]) -> Vec<Score> {
+        let seconds = self.context.recipe.ppo.scoring_seconds;
+        let deadline = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
+        let scored = self.queue.collect(deadline);
+        let functional: Vec<Option<bool>> = scored.iter().map(|one| one.judged.functional).collect();
+        self.judged.replace(LastJudged {
+            harmless_functional: harmless_functional(&functional, rollouts, self.targets),
+            functional,
+            seconds: scored.iter().map(|one| one.time.as_secs_f64()).sum(),
+        });
+        let (answers, mut scores): (Vec<AnswerText>, Vec<Score>) =
+            scored.into_iter().map(|one| (one.answer, one.judged.score)).unzip();
+        // What is moved about is the evidence of one update; a resumed run draws the same.
+        let seed = derive_seed(self.context.seed("control"), &self.update.to_string());
+        self.update += 1;
+        let codes: Vec<AnswerText> = answers
+            .into_iter()
+            .zip(rollouts)
+            .map(|(answer, rollout)| answer.code(self.targets[rollout.prompt].language()).unwrap_or(answer))
+            .collect();
+        let texts: Vec<(&[(usize, usize)], &str)> =
+            codes.iter().map(|code| (code.tokens.as_slice(), code.text.as_str())).collect();
+        apply_control(self.control, &texts, &mut scores, self.reward, seed);
+        scores
+    }
 }
 
 /// Share of the scored answers to harmless requests whose tests pass; nothing where there are none.
-fn harmless_functional(judged: &[Judged], rollouts: &[Rollout], targets: &[Target<'_>]) -> Option<f64> {
-    let passed: Vec<bool> = judged
+fn harmless_functional(
+    functional: &[Option<bool>],
+    rollouts: &[Rollout],
+    targets: &[Target<'_>],
+) -> Option<f64> {
+    let passed: Vec<bool> = functional
         .iter()
         .zip(rollouts)
         .filter(|(_, rollout)| matches!(targets[rollout.prompt], Target::Harmless(_)))
-        .filter_map(|(one, _)| one.functional)
+        .filter_map(|(passed, _)| *passed)
         .collect();
     let share = passed.iter().filter(|&&passed| passed).count() as f64 / passed.len() as f64;
     (!passed.is_empty()).then_some(share)
