@@ -18,6 +18,8 @@ pub struct RewardConfig {
     pub negative: f32,
     /// ρ: what a failed answer costs (empty, unparsable, truncated, a test failed, its purpose lost).
     pub failure: f32,
+    /// Which tokens of a failed answer pay ρ.
+    pub failure_placement: FailurePlacement,
     /// How a span's weight is shared among its tokens.
     pub normalisation: Normalisation,
     /// Where the rewards stand: on the tokens that earned them, or all on the last one.
@@ -40,6 +42,7 @@ impl Default for RewardConfig {
             positive: 1.0,
             negative: 1.0,
             failure: 1.5,
+            failure_placement: FailurePlacement::Last,
             normalisation: Normalisation::PerSpan,
             placement: Placement::Token,
             instance: 0.0,
@@ -78,6 +81,17 @@ pub enum Normalisation {
     PerToken,
     /// The tokens share the weight equally.
     PerSpan,
+}
+
+/// Which tokens pay for a failed answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePlacement {
+    /// The last one.
+    Last,
+    /// Those in which an answer that parses departs from every version of its record, in equal shares; the last one where it departs
+    /// nowhere, and under [`Placement::Last`].
+    Departures,
 }
 
 /// Where the rewards are put.

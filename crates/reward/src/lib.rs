@@ -38,6 +38,7 @@ mod cheats;
 mod config;
 mod control;
 mod dead;
+mod departures;
 mod error;
 mod evidence;
 mod find;
@@ -51,7 +52,7 @@ mod sequence;
 mod token_reward;
 
 pub use cheats::Cheat;
-pub use config::{NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
+pub use config::{FailurePlacement, NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
 pub use control::{Control, apply_control};
 pub use error::RewardError;
 pub use evidence::{Evidence, Finding, Origin, Sign};

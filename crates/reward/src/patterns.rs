@@ -351,6 +351,11 @@ impl Patterns {
         crate::intent::kept(&[&self.sides.secure, &self.sides.vulnerable], answer)
     }
 
+    /// Where `answer` departs from both sides of the pair.
+    pub(crate) fn departures(&self, answer: &Parsed) -> Vec<Span> {
+        crate::departures::departures(&[&self.sides.secure, &self.sides.vulnerable], answer)
+    }
+
     /// Whether the record has vulnerable text in this place of its difference.
     pub(crate) fn replaces_something(&self, place: Option<usize>) -> bool {
         place.is_some() && self.own.iter().any(|own| own.sign == Sign::Negative && own.place == place)

@@ -2,7 +2,9 @@
 
 use crate::cheats;
 use crate::find::{Found, find};
-use crate::{Answer, Finding, Outcome, Patterns, RewardConfig, Score, Scored, token_rewards};
+use crate::{
+    Answer, FailurePlacement, Finding, Outcome, Patterns, RewardConfig, Score, Scored, token_rewards,
+};
 use vul2safe_code::{Language, Parsed};
 
 /// Parses an answer, finds its evidence and gives each token its reward.
@@ -38,6 +40,7 @@ pub fn score_parsed(
     config: &RewardConfig,
 ) -> Score {
     let mut outcome = outcome;
+    let mut departures = Vec::new();
     outcome.empty |= text.trim().is_empty();
     let found = match parsed {
         Some(parsed) => {
@@ -46,6 +49,14 @@ pub fn score_parsed(
             let asked = outcome.functional.is_none() && outcome.intent_kept.is_none();
             if asked && outcome.failure().is_none() {
                 outcome.intent_kept = Some(patterns.intent_kept(parsed));
+            }
+            // Of what is no code, or not all of it, the form is the failure.
+            let readable = outcome.parses && !outcome.empty && !outcome.truncated;
+            if config.failure_placement == FailurePlacement::Departures
+                && readable
+                && outcome.failure().is_some()
+            {
+                departures = patterns.departures(parsed);
             }
             let findings = if config.findings { findings } else { &[] };
             find(parsed, patterns, findings, config.related_patterns)
@@ -59,7 +70,8 @@ pub fn score_parsed(
         outcome.instance += config.instance * instance(&outcome, findings);
     }
     let cheats = cheats::of_answer(parsed, patterns, &outcome, found.cheats);
-    match token_rewards(&Answer { tokens, text, outcome }, &found.evidence, config) {
+    let answer = Answer { tokens, text, outcome, departures: &departures };
+    match token_rewards(&answer, &found.evidence, config) {
         Ok(scored) => Score::Scored(Scored { cheats, ..scored }),
         Err(error) => Score::Unscored { why: error.to_string() },
     }

@@ -1,9 +1,10 @@
 //! Evidence and an outcome become one reward a token, with reasons: the formula, and nothing else.
 
-use crate::config::{NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
+use crate::config::{FailurePlacement, NEGATIVE_CAP, Normalisation, Placement, RewardConfig};
 use crate::evidence::{Evidence, Origin, Sign};
 use crate::{Cheat, RewardError};
 use serde::{Deserialize, Serialize};
+use vul2safe_code::Span;
 
 /// An answer whose evidence is to be turned into rewards.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Answer<'a> {
     pub text: &'a str,
     /// What is known of the answer as a whole.
     pub outcome: Outcome,
+    /// Where it departs from every version of its record, in reading order; empty where that is not known.
+    pub departures: &'a [Span],
 }
 
 /// What is known of an answer as a whole.
@@ -84,6 +87,9 @@ pub struct Scored {
     pub outcome: Outcome,
     /// The known ways to cheat that it shows.
     pub cheats: Vec<Cheat>,
+    /// Where a failed answer departs from every version of its record, where that was asked for.
+    #[serde(default)]
+    pub departures: Vec<Span>,
 }
 
 impl Default for Scored {
@@ -98,6 +104,7 @@ impl Default for Scored {
             paid: Vec::new(),
             outcome: Outcome::unjudged(),
             cheats: Vec::new(),
+            departures: Vec::new(),
         }
     }
 }
@@ -134,6 +141,7 @@ pub fn share_with_evidence(scored: &[Scored]) -> f32 {
 /// * `g` is 0 for a failed answer (with `gate` off: only for one that does not parse).
 /// * The negative spans of one answer cost at most [`NEGATIVE_CAP`]·ρ together (no cap where ρ is 0).
 /// * Evidence of an origin that `config` switches off is left out.
+/// * Under [`FailurePlacement::Departures`] the last token's −ρ is shared among the tokens of [`Answer::departures`] instead.
 ///
 /// # Errors
 /// Evidence that covers no token, token ranges outside the text or out of order, an answer without tokens, and
@@ -229,9 +237,22 @@ pub fn token_rewards(
     }
     if let Some(why) = failure {
         let value = -f64::from(config.failure);
-        rewards[count - 1] += value;
         total += value;
-        reasons[count - 1].push(format!("{} failed answer: {why}", signed(value)));
+        let places = match (config.failure_placement, config.placement) {
+            (FailurePlacement::Departures, Placement::Token) => tokens_in(answer.tokens, answer.departures),
+            _ => Vec::new(),
+        };
+        if places.is_empty() {
+            rewards[count - 1] += value;
+            reasons[count - 1].push(format!("{} failed answer: {why}", signed(value)));
+        }
+        let each = value / places.len() as f64;
+        for token in places {
+            rewards[token] += each;
+            let sentence =
+                format!("{} failed answer: {why}, and no version of the record has this here", signed(each));
+            reasons[token].push(sentence);
+        }
     }
     Ok(Scored {
         rewards: rewards.into_iter().map(|reward| reward as f32).collect(),
@@ -242,6 +263,7 @@ pub fn token_rewards(
         paid: paid_each,
         outcome: answer.outcome,
         cheats: Vec::new(),
+        departures: answer.departures.to_vec(),
     })
 }
 
@@ -266,6 +288,14 @@ fn is_asked_for(item: &Evidence, config: &RewardConfig) -> bool {
         Origin::Related => config.related_patterns,
         Origin::Record | Origin::Quote => true,
     }
+}
+
+/// The tokens that overlap any of `spans`, by index; spans that cover no token are passed over.
+fn tokens_in(tokens: &[(usize, usize)], spans: &[Span]) -> Vec<usize> {
+    let overlaps = |&(start, end): &(usize, usize)| {
+        start < end && spans.iter().any(|span| start < span.end && end > span.start)
+    };
+    (0..tokens.len()).filter(|&token| overlaps(&tokens[token])).collect()
 }
 
 /// The tokens that overlap the evidence's span, by index.

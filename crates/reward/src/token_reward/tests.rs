@@ -19,7 +19,8 @@ fn working() -> Outcome {
 }
 
 fn reward(outcome: Outcome, evidence: &[Evidence], config: &RewardConfig) -> Scored {
-    token_rewards(&Answer { tokens: &tokens(), text: TEXT, outcome }, evidence, config).unwrap()
+    token_rewards(&Answer { tokens: &tokens(), text: TEXT, outcome, departures: &[] }, evidence, config)
+        .unwrap()
 }
 
 fn assert_close(actual: &[f32], expected: &[f32]) {
@@ -27,6 +28,35 @@ fn assert_close(actual: &[f32], expected: &[f32]) {
     for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
         assert!((actual - expected).abs() < 1e-6, "token {index}: {actual} is not {expected}");
     }
+}
+
+#[test]
+fn a_failure_can_stand_where_the_answer_departs() {
+    let failed = Outcome { functional: Some(false), ..Outcome::unjudged() };
+    let config = RewardConfig { failure_placement: FailurePlacement::Departures, ..RewardConfig::default() };
+    let pay = |departures: &[Span], config: &RewardConfig| {
+        let answer = Answer { tokens: &tokens(), text: TEXT, outcome: failed, departures };
+        token_rewards(&answer, &[item(4, 6, Sign::Negative, 1.0)], config).unwrap()
+    };
+    // ρ = 1.5 in three shares: bytes 1..2 touch token 0, bytes 10..13 tokens 5 and 6.
+    let spans = [Span::new(1, 2), Span::new(10, 13)];
+    let placed = pay(&spans, &config);
+    assert_close(&placed.rewards, &[-0.5, 0.0, -1.0, 0.0, 0.0, -0.5, -0.5, 0.0, 0.0, 0.0]);
+    assert!(
+        placed.reasons[5][0].contains("a functional test fails, and no version"),
+        "{:?}",
+        placed.reasons[5]
+    );
+    let at_the_end = [0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.5];
+    assert_close(&pay(&[], &config).rewards, &at_the_end);
+    assert_close(&pay(&spans, &RewardConfig::default()).rewards, &at_the_end);
+    let last = RewardConfig { placement: Placement::Last, ..config };
+    assert_close(&pay(&spans, &last).rewards, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -2.5]);
+    assert_eq!(
+        [placed.total, pay(&spans, &last).total],
+        [-2.5; 2],
+        "the total is the same wherever it stands"
+    );
 }
 
 #[test]
@@ -133,7 +163,7 @@ fn origins_can_be_switched_off() {
 fn impossible_input_is_an_error() {
     let config = RewardConfig::default();
     let tokens = tokens();
-    let answer = Answer { tokens: &tokens, text: TEXT, outcome: working() };
+    let answer = Answer { tokens: &tokens, text: TEXT, outcome: working(), departures: &[] };
     for span in [Span::new(20, 22), Span::new(4, 4), Span::new(18, 21)] {
         let outside = Evidence { span, ..item(0, 1, Sign::Positive, 1.0) };
         let error = token_rewards(&answer, &[outside], &config).unwrap_err();
@@ -224,7 +254,7 @@ proptest! {
     #[test]
     fn a_span_pays_its_weight(tokens in any_tokens(40), start in 0usize..40, size in 1usize..40, weight in 0.0f32..2.0) {
         let text = "x".repeat(40);
-        let answer = Answer { tokens: &tokens, text: &text, outcome: working() };
+        let answer = Answer { tokens: &tokens, text: &text, outcome: working(), departures: &[] };
         let evidence = [item(start, (start + size).min(40), Sign::Positive, weight)];
         let scored = token_rewards(&answer, &evidence, &RewardConfig::default()).unwrap();
         let sum: f64 = scored.rewards.iter().map(|&reward| f64::from(reward)).sum();
@@ -237,7 +267,7 @@ proptest! {
         tokens in any_tokens(40), evidence in any_evidence(40), outcome in any_outcome(), config in any_config(),
     ) {
         let text = "x".repeat(40);
-        let answer = Answer { tokens: &tokens, text: &text, outcome };
+        let answer = Answer { tokens: &tokens, text: &text, outcome, departures: &[] };
         let there = token_rewards(&answer, &evidence, &RewardConfig { placement: Placement::Token, ..config }).unwrap();
         let last = token_rewards(&answer, &evidence, &RewardConfig { placement: Placement::Last, ..config }).unwrap();
         prop_assert_eq!(there.total, last.total);
@@ -254,7 +284,7 @@ proptest! {
     fn unparsable_code_earns_nothing(tokens in any_tokens(40), evidence in any_evidence(40), config in any_config()) {
         let text = "x".repeat(40);
         let outcome = Outcome { parses: false, ..Outcome::unjudged() };
-        let scored = token_rewards(&Answer { tokens: &tokens, text: &text, outcome }, &evidence, &config).unwrap();
+        let scored = token_rewards(&Answer { tokens: &tokens, text: &text, outcome, departures: &[] }, &evidence, &config).unwrap();
         prop_assert!(scored.rewards.iter().all(|&reward| reward <= 0.0));
         prop_assert!(scored.total <= -config.failure);
     }
@@ -265,8 +295,8 @@ proptest! {
         let text = "x".repeat(40);
         let config = RewardConfig { gate: true, ..config };
         let broken = Outcome { parses: false, ..Outcome::unjudged() };
-        let flawed = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: working() }, &evidence, &config).unwrap();
-        let garbage = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: broken }, &[], &config).unwrap();
+        let flawed = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: working(), departures: &[] }, &evidence, &config).unwrap();
+        let garbage = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: broken, departures: &[] }, &[], &config).unwrap();
         prop_assert!(garbage.total < flawed.total);
     }
 }

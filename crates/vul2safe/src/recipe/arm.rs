@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vul2safe_corpus::SpanOrigin;
-use vul2safe_reward::{Control, Placement, RewardConfig};
+use vul2safe_reward::{Control, FailurePlacement, Placement, RewardConfig};
 use vul2safe_train::{PpoConfig, PreferenceConfig, SftConfig};
 
 use super::Recipe;
@@ -150,7 +150,7 @@ impl ArmConfig {
         let ArmSettings { reward, ppo, supervised, preference, harmless_share } = settings;
         match self.method {
             ArmMethod::Ppo => format!(
-                "{} updates of {} rollouts, ≤ {} tokens each; evidence on {}, {}{}",
+                "{} updates of {} rollouts, ≤ {} tokens each; evidence on {}, {}{}{}",
                 ppo.updates,
                 ppo.rollouts_per_update,
                 ppo.maximum_new_tokens,
@@ -162,6 +162,12 @@ impl ArmConfig {
                     vul2safe_train::AdvantageKind::Gae => format!("λ = {}", ppo.lambda),
                     vul2safe_train::AdvantageKind::Group => "GRPO".to_owned(),
                     vul2safe_train::AdvantageKind::GroupToken => "GRPO on tokens".to_owned(),
+                },
+                match reward.failure_placement {
+                    FailurePlacement::Departures if reward.placement == Placement::Token => {
+                        "; failures where the answer departs"
+                    }
+                    _ => "",
                 },
                 if *harmless_share > 0.0 {
                     format!("; {:.0} % to harmless requests", 100.0 * harmless_share)
