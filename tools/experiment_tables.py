@@ -1,6 +1,6 @@
 """The tables of docs/src/concepts/experiment.md, from the folder of an experiment.
 
-    python3 tools/experiment_tables.py runs/experiment [--first tlr] [--families join_values,count_rows]
+    python3 tools/experiment_tables.py runs/experiment [--first tlr] [--others sum,grpo] [--families join_values,count_rows]
 
 Everything comes from experiment.json but the rates of single harmless families, which are counted in each seed's
 evaluation/*.jsonl. Ratios are geometric means of the pairs with Student's interval of their logarithms. Needs Python 3 alone.
@@ -113,7 +113,7 @@ def harmless_families(experiment, arm, families):
             answer = json.loads(line)
             family = next((family for family in families if family in answer["task"].replace("-", "_")), None)
             if family:
-                counts[family][0] += answer["verdict"]["functional"] == "passed"
+                counts[family][0] += "passed" in answer["verdict"]["functional"]
                 counts[family][1] += 1
         for family, (passed, all_of_them) in counts.items():
             if all_of_them:
@@ -125,19 +125,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--first", default="tlr", help="the arm that the others are compared with")
+    parser.add_argument("--others", default="", help="arms it is compared with, separated by commas; all with as many seeds")
     parser.add_argument("--families", default="", help="harmless families, separated by commas")
     options = parser.parse_args()
     experiment, first = Experiment(options.folder), options.first
     most = max(len(arm["seeds"]) for arm in experiment.arms.values())
     whole = [name for name, arm in experiment.arms.items() if len(arm["seeds"]) == most]
     arms = [name for name in whole if name not in ("base", "sft", first)]
+    if options.others:
+        arms = options.others.split(",")
     print(f"{experiment.table['seconds'] / 60:.0f} minutes, {most} seeds\n")
 
     print("search\n")
     head(["arm", "setting", "both, mean of the training", "vulnerable", "functional, change", "taken"])
     for one in experiment.table["search"]:
         rates = [f"{100 * one[key]:.1f}" for key in ("both", "vulnerable", "functional_change")]
-        row([one["arm"], f"`{one['setting']}`", *rates, "yes" if one["chosen"] else ""])
+        row([one["arm"], f"`{one['setting'].replace('; ; ', '; ')}`", *rates, "yes" if one["chosen"] else ""])
 
     print("\nevery arm with all seeds\n")
     head(["model", *(heading for _, _, heading in MAIN)])
