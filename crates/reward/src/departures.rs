@@ -3,31 +3,40 @@
 use vul2safe_code::{Parsed, Span, diff_leaves};
 
 /// The leaves of `answer` that no version of the record has at their place: what differs from every one of `versions`, compared leaf
-/// by leaf. Where the answer lacks something, the leaf that stands there instead. Nothing without a version that holds code.
+/// by leaf; where there is none of that, what differs from the nearest version. Where the answer lacks something, the leaf that stands
+/// there instead. Nothing without a version that holds code.
 ///
 /// Names are compared as they are written: that a local has another name is no error, but where an answer fails nothing tells
 /// which of its differences is to blame.
 pub(crate) fn departures(versions: &[&Parsed], answer: &Parsed) -> Vec<Span> {
     let leaves = answer.leaves();
-    let mut known = versions.iter().filter(|version| !version.leaves().is_empty()).peekable();
-    if leaves.is_empty() || known.peek().is_none() {
+    if leaves.is_empty() {
         return Vec::new();
     }
-    let mut departs = vec![true; leaves.len()];
-    for version in known {
-        let mut from_this = vec![false; leaves.len()];
-        for hunk in diff_leaves(version, answer) {
-            let place = if hunk.after.is_empty() {
-                let instead = hunk.after.start.min(leaves.len() - 1);
-                instead..instead + 1
-            } else {
-                hunk.after
-            };
-            from_this[place].fill(true);
-        }
-        departs.iter_mut().zip(from_this).for_each(|(departs, from_this)| *departs &= from_this);
-    }
-    leaves.iter().zip(departs).filter(|(_, departs)| *departs).map(|(leaf, _)| leaf.span).collect()
+    let from_each: Vec<Vec<bool>> = versions
+        .iter()
+        .filter(|version| !version.leaves().is_empty())
+        .map(|version| {
+            let mut from_this = vec![false; leaves.len()];
+            for hunk in diff_leaves(version, answer) {
+                let place = if hunk.after.is_empty() {
+                    let instead = hunk.after.start.min(leaves.len() - 1);
+                    instead..instead + 1
+                } else {
+                    hunk.after
+                };
+                from_this[place].fill(true);
+            }
+            from_this
+        })
+        .collect();
+    let spans = |departs: &dyn Fn(usize) -> bool| -> Vec<Span> {
+        (0..leaves.len()).filter(|&leaf| departs(leaf)).map(|leaf| leaves[leaf].span).collect()
+    };
+    let count = |from_this: &&Vec<bool>| from_this.iter().filter(|departs| **departs).count();
+    let Some(nearest) = from_each.iter().min_by_key(count) else { return Vec::new() };
+    let from_all = spans(&|leaf| from_each.iter().all(|from_this| from_this[leaf]));
+    if from_all.is_empty() { spans(&|leaf| nearest[leaf]) } else { from_all }
 }
 
 #[cfg(test)]
