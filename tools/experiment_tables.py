@@ -2,14 +2,17 @@
 
     python3 tools/experiment_tables.py runs/experiment [--first tlr] [--others sum,grpo] [--families join_values,count_rows]
 
-Everything comes from experiment.json but the rates of single harmless families, which are counted in each seed's
-evaluation/*.jsonl. Ratios are geometric means of the pairs with Student's interval of their logarithms. Needs Python 3 alone.
+Everything comes from experiment.json but the rates of single harmless families and what answers fail by, which are counted in each
+seed's evaluation/*.jsonl: broken is what Python's own parser refuses. Ratios are geometric means of the pairs with Student's interval of their logarithms. Needs Python 3 alone.
 """
 
 import argparse
+import ast
+import collections
 import json
 import math
 import pathlib
+import warnings
 
 # 97.5 % quantiles of Student's distribution, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 15: 2.131}
@@ -69,7 +72,11 @@ def head(cells):
 class Experiment:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self.table = json.loads((self.folder / "experiment.json").read_text())
+        path = self.folder / "experiment.json"
+        try:
+            self.table = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{path}: {error}\nhint: give the folder of a finished experiment, such as runs/experiment")
         self.arms = {arm["arm"]: arm for arm in self.table["arms"]}
         self.differences = {
             (one["first"], one["second"], one["group"], one["measure"]): one for one in self.table["differences"]
@@ -104,6 +111,46 @@ class Experiment:
         return None if figure is None or len(figure["values"]) < seeds else figure["values"][:seeds]
 
 
+def fails_by(answer):
+    """What an answer fails by; none where it works."""
+    functional = answer["verdict"]["functional"]
+    if "passed" in functional:
+        return None
+    if not answer["finished"]:
+        return "cut off"
+    try:
+        ast.parse(answer["answer"])
+    except (SyntaxError, ValueError):
+        return "broken"
+    message = functional["failed"]["message"] if "failed" in functional else ""
+    for words, name in [
+        ("does not load: AttributeError", "name of the function"),
+        ("FileNotFoundError", "table, column or folder"),
+        ("no such table", "table, column or folder"),
+        ("no such column", "table, column or folder"),
+        ("NameError", "undefined name"),
+        ("not defined", "undefined name"),
+    ]:
+        if words in message:
+            return name
+    return "other"
+
+
+def failures(experiment, arm, harmless):
+    """What answers to tasks that invite a weakness fail by, the vulnerable ones by family, and how many answers there are."""
+    reasons, vulnerable, count = collections.Counter(), collections.Counter(), 0
+    for path in sorted(experiment.folder.glob(f"seed-*/evaluation/{arm}.jsonl")):
+        for line in path.read_text().splitlines():
+            answer = json.loads(line)
+            family = answer["task"].split("/")[0]
+            if family in harmless:
+                continue
+            count += 1
+            reasons[fails_by(answer)] += 1
+            vulnerable[family] += "failed" in answer["verdict"]["exploit"]
+    return reasons, vulnerable, count
+
+
 def harmless_families(experiment, arm, families):
     """By family: share of working answers in each seed."""
     shares = {family: [] for family in families}
@@ -111,8 +158,8 @@ def harmless_families(experiment, arm, families):
         counts = {family: [0, 0] for family in families}
         for line in path.read_text().splitlines():
             answer = json.loads(line)
-            family = next((family for family in families if family in answer["task"].replace("-", "_")), None)
-            if family:
+            family = answer["task"].split("/")[0]
+            if family in counts:
                 counts[family][0] += "passed" in answer["verdict"]["functional"]
                 counts[family][1] += 1
         for family, (passed, all_of_them) in counts.items():
@@ -134,6 +181,9 @@ def main():
     arms = [name for name in whole if name not in ("base", "sft", first)]
     if options.others:
         arms = options.others.split(",")
+    for name in [first, *arms]:
+        if name not in experiment.arms:
+            raise SystemExit(f"there is no arm `{name}`; there are {', '.join(experiment.arms)}")
     print(f"{experiment.table['seconds'] / 60:.0f} minutes, {most} seeds\n")
 
     print("search\n")
@@ -202,6 +252,13 @@ def main():
         for name in whole:
             shares = harmless_families(experiment, name, families)
             row([f"`{name}`", *(f"{100 * sum(values) / len(values):.0f}" for values in shares.values())])
+
+        print("\nwhat the other answers fail by, percent of all; the vulnerable ones by family\n")
+        warnings.simplefilter("ignore")
+        for name in whole:
+            reasons, vulnerable, count = failures(experiment, name, families)
+            shares = [f"{reason} {100 * number / count:.1f}" for reason, number in reasons.most_common() if reason]
+            print(f"* {name}, {count} answers: {', '.join(shares)}; {dict(vulnerable.most_common())}")
 
 
 if __name__ == "__main__":

@@ -238,20 +238,18 @@ pub fn token_rewards(
     if let Some(why) = failure {
         let value = -f64::from(config.failure);
         total += value;
-        let places = match (config.failure_placement, config.placement) {
-            (FailurePlacement::Departures, Placement::Token) => tokens_in(answer.tokens, answer.departures),
-            _ => Vec::new(),
-        };
+        let mut places = Vec::new();
+        if config.failure_placement == FailurePlacement::Departures && config.placement == Placement::Token {
+            places = tokens_in(answer.tokens, answer.departures);
+        }
+        let departs = if places.is_empty() { "" } else { ", and no version of the record has this here" };
         if places.is_empty() {
-            rewards[count - 1] += value;
-            reasons[count - 1].push(format!("{} failed answer: {why}", signed(value)));
+            places.push(count - 1);
         }
         let each = value / places.len() as f64;
         for token in places {
             rewards[token] += each;
-            let sentence =
-                format!("{} failed answer: {why}, and no version of the record has this here", signed(each));
-            reasons[token].push(sentence);
+            reasons[token].push(format!("{} failed answer: {why}{departs}", signed(each)));
         }
     }
     Ok(Scored {

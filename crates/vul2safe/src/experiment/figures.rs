@@ -36,9 +36,6 @@ pub(super) fn is_share(measure: &str) -> bool {
     !["rollouts_to_half", "kl"].contains(&measure)
 }
 
-/// What stands above the arms that collapsed.
-const COLLAPSED: &str = "\n\ncollapsed, and so in no figure of that seed";
-
 /// The main rows as text.
 pub fn render_experiment(table: &ExperimentTable) -> String {
     const COLUMNS: [(&str, &str); 9] = [
@@ -104,9 +101,11 @@ pub fn render_experiment(table: &ExperimentTable) -> String {
             }
         }
     }
+    if !table.collapsed.is_empty() {
+        text.push_str("\n\ncollapsed, and so in no figure of that seed");
+    }
     for one in &table.collapsed {
-        let title = if text.contains(COLLAPSED) { "" } else { COLLAPSED };
-        text.push_str(&format!("{title}\n{}, seed {}: {}", one.arm, one.seed, one.why));
+        text.push_str(&format!("\n{}, seed {}: {}", one.arm, one.seed, one.why));
     }
     text
 }
