@@ -37,7 +37,7 @@ pub use functions::Function;
 pub use language::{Language, UnknownLanguage};
 pub use leaves::{Leaf, LeafKind, blank_comments, is_comment, normalised_leaves};
 pub use outline::Outline;
-pub use parse::{MAXIMUM_DEPTH, MAXIMUM_TEXT_BYTES, ParseError, Parsed, parse, parse_excerpt};
+pub use parse::{MAXIMUM_DEPTH, MAXIMUM_TEXT_BYTES, ParseError, Parsed, breaks_at, parse, parse_excerpt};
 pub use span::Span;
 pub use statements::is_statement_kind;
 pub use syntax::{Children, Node};

@@ -9,6 +9,10 @@ use crate::leaves::{Leaf, collect};
 use crate::syntax::{Grammar, Syntax};
 use crate::{Function, Language, Node, Span};
 
+mod breaks;
+
+pub use breaks::breaks_at;
+
 /// The longest text that is parsed, in bytes.
 pub const MAXIMUM_TEXT_BYTES: usize = 1 << 20;
 
@@ -206,6 +210,12 @@ fn tree(language: Language, text: &str) -> Result<Tree, ParseError> {
     parser
         .set_language(Grammar::of(language, text).parser)
         .map_err(|error| ParseError::Grammar { language, why: error.to_string() })?;
+    run(&mut parser, language, text)
+}
+
+/// Parses with a parser that has its language, for as long as the length of the text warrants.
+fn run(parser: &mut Parser, language: Language, text: &str) -> Result<Tree, ParseError> {
+    let bytes = text.len();
     let mut reports_left = REPORTS_FLOOR + REPORTS_PER_BYTE * bytes;
     let mut offset = 0;
     let mut progress = |state: &ParseState| {

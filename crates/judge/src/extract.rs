@@ -10,7 +10,8 @@ use vul2safe_code::{Language, Parsed, parse};
 /// * Of fenced blocks (``` or ~~~; the last one may be unclosed) those marked with the language count, or all if none
 ///   is marked so. Several blocks that define different functions belong together and are joined; otherwise the
 ///   longest one that parses is taken, or the longest if none does.
-/// * Without fences, leading and trailing paragraphs are dropped if the rest then parses.
+/// * Without fences, leading and trailing paragraphs are dropped if the rest then parses. Imports alone are no rest: with the
+///   functions gone, broken code would look like code without them.
 /// * Anything else comes back as it is.
 ///
 /// Never panics, and taking the code out of code changes nothing.
@@ -195,12 +196,21 @@ fn without_prose(text: &str, language: Language) -> Option<String> {
     for start in starts {
         for &end in ends.iter().filter(|&&end| end > start) {
             let part = &text[start..end];
-            if clean(part, language).is_some_and(|parsed| defines_anything(&parsed)) {
+            let Some(parsed) = clean(part, language) else { continue };
+            let is_rest = !parsed.functions().is_empty()
+                || !text[end..].lines().any(|line| begins_definition(line, language));
+            if defines_anything(&parsed) && is_rest {
                 return Some(part.to_string());
             }
         }
     }
     None
+}
+
+/// Whether a line begins something that the answer is asked for, and no import, directive or comment (a heading, in prose).
+fn begins_definition(line: &str, language: Language) -> bool {
+    let others = ["#", "//", "/*", "import ", "from ", "using ", "package "];
+    begins_code(line, language) && !others.iter().any(|other| line.starts_with(other))
 }
 
 fn begins_code(line: &str, language: Language) -> bool {

@@ -89,8 +89,11 @@ pub enum Normalisation {
 pub enum FailurePlacement {
     /// The last one.
     Last,
-    /// Those in which an answer that parses departs from every version of its record, in equal shares; the last one where it departs
-    /// nowhere, and under [`Placement::Last`].
+    /// Where an answer that does not parse breaks ([`vul2safe_code::breaks_at`]); the last one of every other failed answer, and under
+    /// [`Placement::Last`].
+    Break,
+    /// As [`FailurePlacement::Break`], and those in which an answer that parses departs from every version of its record, in equal
+    /// shares; the last one where it departs nowhere.
     Departures,
 }
 

@@ -49,7 +49,7 @@ pub fn apply_control(
                 evidence.iter_mut().zip(signs.by_ref()).for_each(|(item, sign)| item.sign = sign);
             }
         }
-        let answer = Answer { tokens, text, outcome: known.outcome, departures: &known.departures };
+        let answer = Answer { tokens, text, outcome: known.outcome, failed_at: &known.failed_at };
         *score = match token_rewards(&answer, &evidence, config) {
             Ok(paid) => Score::Scored(Scored { cheats: known.cheats.clone(), ..paid }),
             Err(error) => Score::Unscored { why: error.to_string() },
@@ -109,7 +109,7 @@ mod tests {
         (0..20)
             .map(|_| {
                 let evidence = [item(0, 4, Sign::Positive), item(8, 10, Sign::Negative)];
-                let answer = Answer { tokens, text, outcome: Outcome::unjudged(), departures: &[] };
+                let answer = Answer { tokens, text, outcome: Outcome::unjudged(), failed_at: &[] };
                 Score::Scored(token_rewards(&answer, &evidence, &RewardConfig::default()).unwrap())
             })
             .collect()

@@ -5,7 +5,7 @@ use crate::find::{Found, find};
 use crate::{
     Answer, FailurePlacement, Finding, Outcome, Patterns, RewardConfig, Score, Scored, token_rewards,
 };
-use vul2safe_code::{Language, Parsed};
+use vul2safe_code::{Language, Parsed, Span, breaks_at};
 
 /// Parses an answer, finds its evidence and gives each token its reward.
 ///
@@ -40,7 +40,7 @@ pub fn score_parsed(
     config: &RewardConfig,
 ) -> Score {
     let mut outcome = outcome;
-    let mut departures = Vec::new();
+    let mut failed_at = Vec::new();
     outcome.empty |= text.trim().is_empty();
     let found = match parsed {
         Some(parsed) => {
@@ -50,14 +50,7 @@ pub fn score_parsed(
             if asked && outcome.failure().is_none() {
                 outcome.intent_kept = Some(patterns.intent_kept(parsed));
             }
-            // Of what is no code, or not all of it, the form is the failure.
-            let readable = outcome.parses && !outcome.empty && !outcome.truncated;
-            if config.failure_placement == FailurePlacement::Departures
-                && readable
-                && outcome.failure().is_some()
-            {
-                departures = patterns.departures(parsed);
-            }
+            failed_at = places_of_failure(parsed, patterns, &outcome, config);
             let findings = if config.findings { findings } else { &[] };
             find(parsed, patterns, findings, config.related_patterns)
         }
@@ -70,10 +63,29 @@ pub fn score_parsed(
         outcome.instance += config.instance * instance(&outcome, findings);
     }
     let cheats = cheats::of_answer(parsed, patterns, &outcome, found.cheats);
-    let answer = Answer { tokens, text, outcome, departures: &departures };
+    let answer = Answer { tokens, text, outcome, failed_at: &failed_at };
     match token_rewards(&answer, &found.evidence, config) {
         Ok(scored) => Score::Scored(Scored { cheats, ..scored }),
         Err(error) => Score::Unscored { why: error.to_string() },
+    }
+}
+
+/// Where a failed answer fails, as far as its text shows that and `config` asks for it. One that was cut off fails at its end.
+fn places_of_failure(
+    parsed: &Parsed,
+    patterns: &Patterns,
+    outcome: &Outcome,
+    config: &RewardConfig,
+) -> Vec<Span> {
+    if outcome.failure().is_none() || outcome.empty || outcome.truncated {
+        return Vec::new();
+    }
+    match config.failure_placement {
+        FailurePlacement::Break | FailurePlacement::Departures if !outcome.parses => {
+            breaks_at(parsed.language(), parsed.text()).into_iter().collect()
+        }
+        FailurePlacement::Departures => patterns.departures(parsed),
+        FailurePlacement::Last | FailurePlacement::Break => Vec::new(),
     }
 }
 
@@ -84,5 +96,61 @@ fn instance(outcome: &Outcome, findings: &[Finding]) -> f32 {
         _ if weights > 0.0 => -weights.min(1.0),
         None => 1.0,
         Some(_) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VULNERABLE: &str =
+        "def rows(db, name):\n    return db.execute(f\"SELECT * FROM t WHERE n = '{name}'\").fetchall()\n";
+    const SECURE: &str =
+        "def rows(db, name):\n    return db.execute(\"SELECT * FROM t WHERE n = ?\", (name,)).fetchall()\n";
+
+    /// The places, as text to the end of their line, of which an answer's bytes pay ρ; the end of the answer is "the end".
+    fn paid_at(answer: &str, outcome: Outcome, failure_placement: FailurePlacement) -> Vec<String> {
+        let pair = serde_json::from_value(serde_json::json!({
+            "id": "example/1", "language": "python", "cwe": ["CWE-89"], "cve": null, "project": null,
+            "commit": null, "license": null, "vulnerable": VULNERABLE, "secure": SECURE,
+            "repair": {"by": "upstream", "rounds": 1}, "confidence": 0.9, "evidence": [],
+            "spans": vul2safe_corpus::diff_spans(Language::Python, VULNERABLE, SECURE).expect("parses"),
+            "prompts": [], "split": "train", "source": {"dataset": "example", "id": "1"}, "hash": "0"
+        }))
+        .expect("a pair");
+        let patterns = Patterns::of_pair(&pair).expect("patterns");
+        let mut tokens: Vec<(usize, usize)> = (0..answer.len()).map(|byte| (byte, byte + 1)).collect();
+        tokens.push((answer.len(), answer.len()));
+        let config = RewardConfig { failure_placement, ..RewardConfig::default() };
+        match score_answer(answer, Language::Python, &tokens, &patterns, &[], outcome, &config) {
+            Score::Scored(scored) => (0..tokens.len())
+                .filter(|&token| scored.reasons[token].iter().any(|reason| reason.contains("failed answer")))
+                .map(|token| match answer[tokens[token].0..].lines().next() {
+                    None => "the end".to_owned(),
+                    Some(line) => line.to_owned(),
+                })
+                .collect(),
+            Score::Unscored { why } => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn what_does_not_parse_pays_where_it_breaks() {
+        let broken = SECURE.replace("(name,))", "(name,)))");
+        let unjudged = Outcome::unjudged();
+        assert_eq!(paid_at(&broken, unjudged, FailurePlacement::Break), [").fetchall()"]);
+        assert_eq!(paid_at(&broken, unjudged, FailurePlacement::Departures), [").fetchall()"]);
+        assert_eq!(paid_at(&broken, unjudged, FailurePlacement::Last), ["the end"]);
+        let cut_off = Outcome { truncated: true, ..unjudged };
+        assert_eq!(paid_at(&broken, cut_off, FailurePlacement::Break), ["the end"], "it would have gone on");
+    }
+
+    #[test]
+    fn what_parses_and_fails_pays_where_it_departs_or_at_its_end() {
+        let failed = Outcome { functional: Some(false), ..Outcome::unjudged() };
+        let other = SECURE.replace("FROM t", "FROM u");
+        assert_eq!(paid_at(&other, failed, FailurePlacement::Break), ["the end"]);
+        assert!(!paid_at(&other, failed, FailurePlacement::Departures).contains(&"the end".to_owned()));
+        assert!(paid_at(SECURE, Outcome::unjudged(), FailurePlacement::Break).is_empty(), "it does not fail");
     }
 }

@@ -16,8 +16,8 @@ pub struct Answer<'a> {
     pub text: &'a str,
     /// What is known of the answer as a whole.
     pub outcome: Outcome,
-    /// Where it departs from every version of its record, in reading order; empty where that is not known.
-    pub departures: &'a [Span],
+    /// Where a failed answer fails, in reading order (see [`FailurePlacement`]); empty where that is not known or not asked for.
+    pub failed_at: &'a [Span],
 }
 
 /// What is known of an answer as a whole.
@@ -87,9 +87,9 @@ pub struct Scored {
     pub outcome: Outcome,
     /// The known ways to cheat that it shows.
     pub cheats: Vec<Cheat>,
-    /// Where a failed answer departs from every version of its record, where that was asked for.
+    /// Where a failed answer fails, where that is known and was asked for.
     #[serde(default)]
-    pub departures: Vec<Span>,
+    pub failed_at: Vec<Span>,
 }
 
 impl Default for Scored {
@@ -104,7 +104,7 @@ impl Default for Scored {
             paid: Vec::new(),
             outcome: Outcome::unjudged(),
             cheats: Vec::new(),
-            departures: Vec::new(),
+            failed_at: Vec::new(),
         }
     }
 }
@@ -141,7 +141,7 @@ pub fn share_with_evidence(scored: &[Scored]) -> f32 {
 /// * `g` is 0 for a failed answer (with `gate` off: only for one that does not parse).
 /// * The negative spans of one answer cost at most [`NEGATIVE_CAP`]·ρ together (no cap where ρ is 0).
 /// * Evidence of an origin that `config` switches off is left out.
-/// * Under [`FailurePlacement::Departures`] the last token's −ρ is shared among the tokens of [`Answer::departures`] instead.
+/// * Unless [`RewardConfig::failure_placement`] is the last token, its −ρ is shared among the tokens of [`Answer::failed_at`] instead.
 ///
 /// # Errors
 /// Evidence that covers no token, token ranges outside the text or out of order, an answer without tokens, and
@@ -239,17 +239,21 @@ pub fn token_rewards(
         let value = -f64::from(config.failure);
         total += value;
         let mut places = Vec::new();
-        if config.failure_placement == FailurePlacement::Departures && config.placement == Placement::Token {
-            places = tokens_in(answer.tokens, answer.departures);
+        if config.failure_placement != FailurePlacement::Last && config.placement == Placement::Token {
+            places = tokens_in(answer.tokens, answer.failed_at);
         }
-        let departs = if places.is_empty() { "" } else { ", and no version of the record has this here" };
+        let here = match places.is_empty() {
+            true => "",
+            false if outcome.parses => ", and no version of the record has this here",
+            false => ", and this is where it breaks",
+        };
         if places.is_empty() {
             places.push(count - 1);
         }
         let each = value / places.len() as f64;
         for token in places {
             rewards[token] += each;
-            reasons[token].push(format!("{} failed answer: {why}{departs}", signed(each)));
+            reasons[token].push(format!("{} failed answer: {why}{here}", signed(each)));
         }
     }
     Ok(Scored {
@@ -261,7 +265,7 @@ pub fn token_rewards(
         paid: paid_each,
         outcome: answer.outcome,
         cheats: Vec::new(),
-        departures: answer.departures.to_vec(),
+        failed_at: answer.failed_at.to_vec(),
     })
 }
 

@@ -57,6 +57,17 @@ fn prose_without_fences() {
 }
 
 #[test]
+fn broken_code_is_not_taken_for_the_prose_after_its_imports() {
+    let broken = "import sqlite3\n\ndef f(x):\n    return g(x\n";
+    check(broken, broken);
+    check(&format!("import os\n\n{F}\ndef g(x):\n    return g(x\n"), &format!("import os\n\n{F}\n"));
+    check("import os\n\nThis brings the module in.\n", "import os\n\n");
+    check("import os\n\n# What it does\n\nIt brings the module in.\n", "import os\n\n");
+    let c = "#include <stdio.h>\n\nint f(int x)\n{\n    return (x;\n}\n";
+    assert_eq!(extract_code(c, Language::C), c);
+}
+
+#[test]
 fn other_languages() {
     let c = "int f(int x)\n{\n    return x;\n}\n";
     assert_eq!(extract_code(&format!("Here:\n```c\n{c}```\n"), Language::C), c);

@@ -19,7 +19,7 @@ fn working() -> Outcome {
 }
 
 fn reward(outcome: Outcome, evidence: &[Evidence], config: &RewardConfig) -> Scored {
-    token_rewards(&Answer { tokens: &tokens(), text: TEXT, outcome, departures: &[] }, evidence, config)
+    token_rewards(&Answer { tokens: &tokens(), text: TEXT, outcome, failed_at: &[] }, evidence, config)
         .unwrap()
 }
 
@@ -34,8 +34,8 @@ fn assert_close(actual: &[f32], expected: &[f32]) {
 fn a_failure_can_stand_where_the_answer_departs() {
     let failed = Outcome { functional: Some(false), ..Outcome::unjudged() };
     let config = RewardConfig { failure_placement: FailurePlacement::Departures, ..RewardConfig::default() };
-    let pay = |departures: &[Span], config: &RewardConfig| {
-        let answer = Answer { tokens: &tokens(), text: TEXT, outcome: failed, departures };
+    let pay = |failed_at: &[Span], config: &RewardConfig| {
+        let answer = Answer { tokens: &tokens(), text: TEXT, outcome: failed, failed_at };
         token_rewards(&answer, &[item(4, 6, Sign::Negative, 1.0)], config).unwrap()
     };
     // ρ = 1.5 in three shares: bytes 1..2 touch token 0, bytes 10..13 tokens 5 and 6.
@@ -163,7 +163,7 @@ fn origins_can_be_switched_off() {
 fn impossible_input_is_an_error() {
     let config = RewardConfig::default();
     let tokens = tokens();
-    let answer = Answer { tokens: &tokens, text: TEXT, outcome: working(), departures: &[] };
+    let answer = Answer { tokens: &tokens, text: TEXT, outcome: working(), failed_at: &[] };
     for span in [Span::new(20, 22), Span::new(4, 4), Span::new(18, 21)] {
         let outside = Evidence { span, ..item(0, 1, Sign::Positive, 1.0) };
         let error = token_rewards(&answer, &[outside], &config).unwrap_err();
@@ -254,7 +254,7 @@ proptest! {
     #[test]
     fn a_span_pays_its_weight(tokens in any_tokens(40), start in 0usize..40, size in 1usize..40, weight in 0.0f32..2.0) {
         let text = "x".repeat(40);
-        let answer = Answer { tokens: &tokens, text: &text, outcome: working(), departures: &[] };
+        let answer = Answer { tokens: &tokens, text: &text, outcome: working(), failed_at: &[] };
         let evidence = [item(start, (start + size).min(40), Sign::Positive, weight)];
         let scored = token_rewards(&answer, &evidence, &RewardConfig::default()).unwrap();
         let sum: f64 = scored.rewards.iter().map(|&reward| f64::from(reward)).sum();
@@ -267,7 +267,7 @@ proptest! {
         tokens in any_tokens(40), evidence in any_evidence(40), outcome in any_outcome(), config in any_config(),
     ) {
         let text = "x".repeat(40);
-        let answer = Answer { tokens: &tokens, text: &text, outcome, departures: &[] };
+        let answer = Answer { tokens: &tokens, text: &text, outcome, failed_at: &[] };
         let there = token_rewards(&answer, &evidence, &RewardConfig { placement: Placement::Token, ..config }).unwrap();
         let last = token_rewards(&answer, &evidence, &RewardConfig { placement: Placement::Last, ..config }).unwrap();
         prop_assert_eq!(there.total, last.total);
@@ -284,7 +284,7 @@ proptest! {
     fn unparsable_code_earns_nothing(tokens in any_tokens(40), evidence in any_evidence(40), config in any_config()) {
         let text = "x".repeat(40);
         let outcome = Outcome { parses: false, ..Outcome::unjudged() };
-        let scored = token_rewards(&Answer { tokens: &tokens, text: &text, outcome, departures: &[] }, &evidence, &config).unwrap();
+        let scored = token_rewards(&Answer { tokens: &tokens, text: &text, outcome, failed_at: &[] }, &evidence, &config).unwrap();
         prop_assert!(scored.rewards.iter().all(|&reward| reward <= 0.0));
         prop_assert!(scored.total <= -config.failure);
     }
@@ -295,8 +295,8 @@ proptest! {
         let text = "x".repeat(40);
         let config = RewardConfig { gate: true, ..config };
         let broken = Outcome { parses: false, ..Outcome::unjudged() };
-        let flawed = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: working(), departures: &[] }, &evidence, &config).unwrap();
-        let garbage = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: broken, departures: &[] }, &[], &config).unwrap();
+        let flawed = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: working(), failed_at: &[] }, &evidence, &config).unwrap();
+        let garbage = token_rewards(&Answer { tokens: &tokens, text: &text, outcome: broken, failed_at: &[] }, &[], &config).unwrap();
         prop_assert!(garbage.total < flawed.total);
     }
 }

@@ -165,7 +165,10 @@ impl ArmConfig {
                 },
                 match reward.failure_placement {
                     FailurePlacement::Departures if reward.placement == Placement::Token => {
-                        "; failures where the answer departs"
+                        "; failures where the answer breaks or departs"
+                    }
+                    FailurePlacement::Break if reward.placement == Placement::Token => {
+                        "; failures where the answer breaks"
                     }
                     _ => "",
                 },
