@@ -62,7 +62,7 @@ fn broken_code_is_not_taken_for_the_prose_after_its_imports() {
     check(broken, broken);
     check(&format!("import os\n\n{F}\ndef g(x):\n    return g(x\n"), &format!("import os\n\n{F}\n"));
     check("import os\n\nThis brings the module in.\n", "import os\n\n");
-    check("import os\n\n# What it does\n\nIt brings the module in.\n", "import os\n\n");
+    check("import os\n\n# What it does\n\nIt brings the module in.\n", "import os\n\n# What it does\n\n");
     let c = "#include <stdio.h>\n\nint f(int x)\n{\n    return (x;\n}\n";
     assert_eq!(extract_code(c, Language::C), c);
 }
