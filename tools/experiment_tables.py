@@ -137,8 +137,8 @@ def fails_by(answer):
 
 
 def failures(experiment, arm, harmless):
-    """What answers to tasks that invite a weakness fail by, the vulnerable ones by family, and how many answers there are."""
-    reasons, vulnerable, count = collections.Counter(), collections.Counter(), 0
+    """What answers to tasks that invite a weakness fail by, the vulnerable and the broken ones by family, and how many answers there are."""
+    reasons, vulnerable, broken, count = collections.Counter(), collections.Counter(), collections.Counter(), 0
     for path in sorted(experiment.folder.glob(f"seed-*/evaluation/{arm}.jsonl")):
         for line in path.read_text().splitlines():
             answer = json.loads(line)
@@ -146,9 +146,11 @@ def failures(experiment, arm, harmless):
             if family in harmless:
                 continue
             count += 1
-            reasons[fails_by(answer)] += 1
+            reason = fails_by(answer)
+            reasons[reason] += 1
+            broken[family] += reason == "broken"
             vulnerable[family] += "failed" in answer["verdict"]["exploit"]
-    return reasons, vulnerable, count
+    return reasons, vulnerable, broken, count
 
 
 def harmless_families(experiment, arm, families):
@@ -253,12 +255,12 @@ def main():
             shares = harmless_families(experiment, name, families)
             row([f"`{name}`", *(f"{100 * sum(values) / len(values):.0f}" for values in shares.values())])
 
-        print("\nwhat the other answers fail by, percent of all; the vulnerable ones by family\n")
+        print("\nwhat the other answers fail by, percent of all; the vulnerable and the broken ones by family\n")
         warnings.simplefilter("ignore")
         for name in whole:
-            reasons, vulnerable, count = failures(experiment, name, families)
+            reasons, vulnerable, broken, count = failures(experiment, name, families)
             shares = [f"{reason} {100 * number / count:.1f}" for reason, number in reasons.most_common() if reason]
-            print(f"* {name}, {count} answers: {', '.join(shares)}; {dict(vulnerable.most_common())}")
+            print(f"* {name}, {count} answers: {', '.join(shares)}; {dict(vulnerable.most_common())}; {dict(broken.most_common())}")
 
 
 if __name__ == "__main__":
